@@ -1,0 +1,5 @@
+"""`python -m gripwire` is the `gripwire` command."""
+
+from gripwire.cli import main
+
+main()

@@ -1,0 +1,290 @@
+"""One publisher and two readers; services use these and never a bare socket.
+
+``Publisher`` sends. ``Latest`` has a thread and one slot: never older than one message, whatever its
+reader's pace. ``Queued`` keeps a deep queue, loses nothing within it, and says exactly what it lost.
+"""
+
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import zmq
+
+from gripwire import clock, wire
+from gripwire.errors import UserError
+from gripwire.messages import Message
+from gripwire.topics import Topic
+
+_context: tuple[int, zmq.Context[zmq.Socket[bytes]] | None] = (0, None)
+
+
+def context() -> zmq.Context[zmq.Socket[bytes]]:
+    """This process's ZeroMQ context. A forked child gets a new one: contexts do not survive fork."""
+    global _context
+    pid, existing = _context
+    if existing is None or pid != os.getpid() or existing.closed:
+        existing = zmq.Context()
+        # Without this, a process that ends hangs for as long as an unreachable peer has messages waiting.
+        existing.setsockopt(zmq.LINGER, 0)
+        _context = (os.getpid(), existing)
+    return existing
+
+
+def bind(socket: zmq.Socket[bytes], endpoint: str, what: str) -> None:
+    """Bind or say who is in the way."""
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as e:
+        socket.close()
+        if e.errno == zmq.EADDRINUSE:
+            raise UserError(
+                f"{what} cannot use {endpoint}: another process holds that port; stop it, "
+                "or choose other ports with --port-base (GRIPWIRE_PORT_BASE, or `port_base` in gripwire.toml)"
+            ) from e
+        why = e.strerror or str(e)
+        raise UserError(f"{what} cannot use {endpoint}: {why}; check `bind` in gripwire.toml") from e
+
+
+def milliseconds(seconds: float) -> int:
+    """A poll's time-out, rounded up: rounding down would spin through the last millisecond."""
+    return max(0, math.ceil(seconds * 1000))
+
+
+@dataclass(frozen=True)
+class Received[M: Message]:
+    """A message as it arrived. ``t_receive`` is this process's CLOCK_MONOTONIC in ns."""
+
+    message: M
+    payload: wire.Buffer | None
+    t_receive: int
+
+    def age_ms(self) -> float:
+        """Milliseconds since capture where the clocks compare, else since it was received."""
+        same = self.message.host == clock.host_id() and self.message.t_capture > 0
+        return (clock.monotonic_ns() - (self.message.t_capture if same else self.t_receive)) / 1e6
+
+
+class Publisher[M: Message]:
+    """Binds a topic's endpoint and publishes on it.
+
+    It fills the header's ``seq``, ``boot``, ``host`` and times. Safe to call from several threads.
+
+    Raises:
+        UserError: the port is taken.
+    """
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.sent = 0
+        self._lock = threading.Lock()  # a socket used by two threads at once aborts the process
+        self._last: list[wire.Buffer] | None = None
+        self._subscribers = 0
+        # XPUB shows subscriptions as they arrive: a latched topic answers them, and `wait_for_subscriber`
+        # needs no sleep. VERBOSE, or a second subscriber to the same topic would go unseen.
+        self._socket = context().socket(zmq.XPUB)
+        self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        self._socket.setsockopt(zmq.SNDHWM, topic.depth)  # set before bind: later it would do nothing
+        self._socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # all that readers send is subscriptions
+        bind(self._socket, topic.endpoint, f"topic `{topic.name}`")
+
+    def publish(self, message: M, payload: wire.Buffer | None = None) -> M:
+        """Send; a full queue drops this message for the reader that is behind, never blocks."""
+        with self._lock:
+            message.seq, self.sent = self.sent, self.sent + 1
+            message.boot, message.host = clock.boot_id(), clock.host_id()
+            message.t_wall = time.time_ns()
+            message.t_publish = clock.monotonic_ns()
+            message.t_capture = message.t_capture or message.t_publish
+            parts = wire.encode(self.topic.name, message, payload)
+            self._socket.send_multipart(parts, copy=False)
+            if self.topic.latched:
+                self._last = parts
+            self._answer_subscriptions()
+        return message
+
+    def poll(self) -> None:
+        """Give new readers of a latched topic its last message; cheap, call it every tick."""
+        with self._lock:
+            self._answer_subscriptions()
+
+    def _answer_subscriptions(self) -> None:
+        mine = wire.subscription(self.topic.name)
+        fresh = 0
+        while self._socket.poll(0):
+            event = self._socket.recv()
+            # A subscription to a prefix of ours (or to everything) receives us as well.
+            if mine.startswith(event[1:]):
+                arrived = event[:1] == b"\x01"
+                self._subscribers += 1 if arrived else -1
+                fresh += arrived
+        if fresh and self._last is not None:
+            self._socket.send_multipart(self._last, copy=False)
+
+    def wait_for_subscriber(self, timeout_s: float, count: int = 1) -> bool:
+        """Block until ``count`` readers have subscribed. The first messages before that are lost to them."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self._lock:
+                self._answer_subscriptions()
+                if self._subscribers >= count:
+                    return True
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._socket.poll(int(min(left, 0.05) * 1000) + 1)
+
+    def close(self) -> None:
+        with self._lock:
+            self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _subscribe(topic: Topic, depth: int) -> zmq.Socket[bytes]:
+    socket = context().socket(zmq.SUB)
+    # Every option before connect: set afterwards they silently do nothing.
+    socket.setsockopt(zmq.RCVHWM, depth)
+    socket.setsockopt(zmq.MAXMSGSIZE, topic.max_bytes)
+    socket.setsockopt(zmq.RECONNECT_IVL, 50)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+    socket.setsockopt(zmq.SUBSCRIBE, wire.subscription(topic.name))
+    socket.connect(topic.endpoint)
+    return socket
+
+
+class Gaps:
+    """Counts what a reader lost, by ``seq`` within one publisher's ``boot``."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self.restarts = 0
+        self.ranges: list[tuple[str, int, int]] = []  # boot, first and last seq lost
+        self._boot, self._next = "", 0
+
+    def see(self, message: Message) -> bool:
+        """Note a message; False when it is a repetition (a latched topic answering another reader)."""
+        if message.boot != self._boot:
+            self.restarts += self._boot != ""
+            self._boot, self._next = message.boot, message.seq + 1
+            return True
+        if message.seq < self._next:
+            return False
+        if message.seq > self._next:
+            self.lost += message.seq - self._next
+            self.ranges.append((message.boot, self._next, message.seq - 1))
+            del self.ranges[:-1000]
+        self._next = message.seq + 1
+        return True
+
+
+class Latest[M: Message]:
+    """The newest message of a topic, kept by a thread of its own.
+
+    CONFLATE is not used: on multipart messages it drops all parts but the last without a word.
+    """
+
+    def __init__(self, topic: Topic, message: type[M]) -> None:
+        self.topic = topic
+        self.received = 0
+        self.refused = 0
+        self.refusal = ""
+        self.gaps = Gaps()
+        self._model = message
+        self._slot: Received[M] | None = None
+        self._fresh = threading.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"latest {topic.name}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        socket = _subscribe(self.topic, self.topic.depth)
+        try:
+            while not self._stop.is_set():
+                if not socket.poll(100):
+                    continue
+                parts = socket.recv_multipart()
+                now = clock.monotonic_ns()
+                try:
+                    message, payload = wire.decode(parts, self._model)
+                except wire.WireError as e:
+                    self.refused, self.refusal = self.refused + 1, str(e)
+                    continue
+                with self._fresh:
+                    if self.gaps.see(message):
+                        self.received += 1
+                        self._slot = Received(message, payload, now)
+                        self._fresh.notify_all()
+        finally:
+            socket.close()
+
+    def get(self) -> Received[M] | None:
+        """The newest message, or None before the first."""
+        with self._fresh:
+            return self._slot
+
+    def wait(self, timeout_s: float, after: Received[M] | None = None) -> Received[M] | None:
+        """The newest message that is not ``after``; None when none came in time."""
+        with self._fresh:
+            self._fresh.wait_for(lambda: self._slot is not None and self._slot is not after, timeout_s)
+            return self._slot if self._slot is not after else None
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Queued[M: Message]:
+    """Every message of a topic in order, with an account of what was lost. For one thread only."""
+
+    def __init__(self, topic: Topic, message: type[M], depth: int | None = None) -> None:
+        self.topic = topic
+        self.received = 0
+        self.refused = 0
+        self.refusal = ""
+        self.gaps = Gaps()
+        self._model = message
+        self.socket = _subscribe(topic, depth or topic.depth)
+
+    def receive(self, timeout_s: float = 0.0) -> Received[M] | None:
+        """The next message, waiting at most ``timeout_s``; None when there is none."""
+        deadline = time.monotonic() + timeout_s
+        while self.socket.poll(milliseconds(deadline - time.monotonic())):
+            parts = self.socket.recv_multipart()
+            now = clock.monotonic_ns()
+            try:
+                message, payload = wire.decode(parts, self._model)
+            except wire.WireError as e:
+                self.refused, self.refusal = self.refused + 1, str(e)
+                continue
+            if self.gaps.see(message):
+                self.received += 1
+                return Received(message, payload, now)
+        return None
+
+    def drain(self) -> Iterator[Received[M]]:
+        """All messages that have arrived by now."""
+        while (received := self.receive()) is not None:
+            yield received
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

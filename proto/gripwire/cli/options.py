@@ -1,0 +1,33 @@
+"""Flags that every command shares, and how they become settings."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gripwire import settings
+
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings file; ./gripwire.toml if it exists.")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Root of all files gripwire writes; ./data.")
+]
+PortBase = Annotated[
+    int | None, typer.Option("--port-base", metavar="N", help="First port of the stack; 7600.")
+]
+Json = Annotated[bool, typer.Option("--json", help="For programs: the last line is one JSON object.")]
+
+
+def load(
+    config: Path | None = None, data: Path | None = None, port_base: int | None = None, **flags: Any
+) -> settings.Settings:
+    """The settings with the shared flags and ``flags`` (section and key joined by ``__``) applied."""
+    dotted = {name.replace("__", "."): value for name, value in flags.items()}
+    return settings.load(config, {"data": data, "port_base": port_base, **dotted})
+
+
+def emit(value: Any) -> None:
+    """Print the one JSON line of ``--json``."""
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str))

@@ -1,0 +1,164 @@
+"""Commands: one typed request, one typed reply, and an id that makes a repeated request harmless.
+
+On the wire (docs/wire.md) a request is one msgpack map ``{v, id, kind, args}`` sent by a DEALER or REQ
+socket to the service's ROUTER; the reply is ``{v, id, ok, error, result}``.
+"""
+
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+from pydantic import ValidationError
+
+from gripwire import bus, wire
+from gripwire.errors import UserError
+from gripwire.messages import COMMANDS, SCHEMA_VERSION, Command, Reply
+
+MAX_BYTES = 1024 * 1024
+_REMEMBERED = 512
+
+
+class Server:
+    """A service's control endpoint, polled from the service's own loop, so handlers need no locks.
+
+    ``handlers`` maps a command class to a function that takes the command and returns its reply. A handler
+    reports refusal with ``UserError``; the asker reads its text.
+    """
+
+    def __init__(self, endpoint: str, handlers: dict[type[Command], Callable[[Any], Reply]]) -> None:
+        self.served = 0
+        self.refused = 0
+        self._handlers = {command.__name__: handler for command, handler in handlers.items()}
+        self._answered: OrderedDict[tuple[bytes, str], bytes] = OrderedDict()
+        self.socket = bus.context().socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+        self.socket.setsockopt(zmq.SNDHWM, 1000)
+        bus.bind(self.socket, endpoint, "the control endpoint")
+
+    def poll(self, timeout_s: float = 0.0) -> int:
+        """Serve what is waiting, for at most ``timeout_s`` before the first; the number served."""
+        served = 0
+        deadline = time.monotonic() + timeout_s
+        while self.socket.poll(bus.milliseconds(deadline - time.monotonic())):
+            parts = self.socket.recv_multipart()
+            # A REQ socket puts an empty delimiter before its body, a DEALER need not: answer in kind.
+            envelope, body = parts[:-1], parts[-1]
+            self.socket.send_multipart([*envelope, self._answer(envelope[0], body)])
+            served += 1
+            deadline = 0.0
+        return served
+
+    def _answer(self, asker: bytes, body: bytes) -> bytes:
+        try:
+            request = wire.unpack_map(body)
+        except wire.WireError as e:
+            self.refused += 1
+            return _reply("", error=f"not a request: {e}")
+        request_id = str(request.get("id", ""))
+        # Keyed by the id alone: a client that timed out asks again from a new socket.
+        key = (b"" if request_id else asker, request_id)
+        if request_id and key in self._answered:
+            return self._answered[key]
+        answer = self._handle(request, request_id)
+        if request_id:
+            self._answered[key] = answer
+            while len(self._answered) > _REMEMBERED:
+                self._answered.popitem(last=False)
+        return answer
+
+    def _handle(self, request: dict[str, Any], request_id: str) -> bytes:
+        kind = request.get("kind")
+        try:
+            if request.get("v") != SCHEMA_VERSION:
+                raise UserError(f"schema version {request.get('v')!r}, this service speaks {SCHEMA_VERSION}")
+            if kind not in self._handlers:
+                raise UserError(f"no command {kind!r} here; there are: {', '.join(sorted(self._handlers))}")
+            command = COMMANDS[str(kind)].model_validate(request.get("args") or {})
+            result = self._handlers[str(kind)](command)
+        except ValidationError as e:
+            first = e.errors()[0]
+            self.refused += 1
+            where = ".".join(str(part) for part in first["loc"])
+            return _reply(request_id, error=f"{kind}: `{where}`: {first['msg']}")
+        except UserError as e:
+            self.refused += 1
+            return _reply(request_id, error=str(e))
+        self.served += 1
+        return _reply(request_id, result=result)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def _reply(request_id: str, result: Reply | None = None, error: str = "") -> bytes:
+    body = result.model_dump() if result is not None else {}
+    message = {"v": SCHEMA_VERSION, "id": request_id, "ok": not error, "error": error, "result": body}
+    return wire.pack_map(message)
+
+
+class Client:
+    """Asks one service. Keeps its connection; safe to use from several threads, one request at a time."""
+
+    def __init__(self, endpoint: str, service: str) -> None:
+        self._endpoint, self._service = endpoint, service
+        self._lock = threading.Lock()
+        self._socket: zmq.Socket[bytes] | None = None
+
+    def ask(self, command: Command, timeout_s: float = 5.0) -> Any:
+        """The typed reply (``command.expects``).
+
+        Raises:
+            UserError: the service refused, in its words, or did not answer in time.
+        """
+        request_id = uuid.uuid4().hex
+        kind = type(command).__name__
+        request = {"v": SCHEMA_VERSION, "id": request_id, "kind": kind, "args": command.model_dump()}
+        body = wire.pack_map(request)
+        with self._lock:
+            answer = self._exchange(request_id, body, timeout_s)
+        if answer is None:
+            raise UserError(
+                f"the {self._service} service did not answer `{kind}` within {timeout_s:g} s at "
+                f"{self._endpoint}: is it running? `gripwire topics` shows what is alive, "
+                f"`gripwire {self._service.split('/')[0]} run` starts it"
+            )
+        if not answer.get("ok"):
+            raise UserError(str(answer.get("error") or "refused without a reason"))
+        return command.expects.model_validate(answer.get("result") or {})
+
+    def _exchange(self, request_id: str, body: bytes, timeout_s: float) -> dict[str, Any] | None:
+        if self._socket is None:
+            self._socket = bus.context().socket(zmq.DEALER)
+            self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+            self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
+            self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+            self._socket.connect(self._endpoint)
+        self._socket.send(body)
+        deadline = time.monotonic() + timeout_s
+        while self._socket.poll(bus.milliseconds(deadline - time.monotonic())):
+            answer = wire.unpack_map(self._socket.recv())
+            if answer.get("id") == request_id:  # else: a late reply to a question that had timed out
+                return answer
+        # What is still queued in this socket would reach a service that starts later: forget it.
+        self._socket.close()
+        self._socket = None
+        return None
+
+    def close(self) -> None:
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
+
+def request(endpoint: str, service: str, command: Command, timeout_s: float = 5.0) -> Any:
+    """One question over a connection of its own; see :meth:`Client.ask`."""
+    client = Client(endpoint, service)
+    try:
+        return client.ask(command, timeout_s)
+    finally:
+        client.close()

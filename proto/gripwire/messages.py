@@ -1,0 +1,292 @@
+"""Every message and command on the wire.
+
+Schema rules (docs/wire.md): a new field has a default; a field never changes its type or its meaning;
+unknown fields are ignored by readers; ``v`` grows only when an old reader would misread the message, and a
+reader refuses a ``v`` that is not its own.
+"""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+"""LeRobot's names of the SO-101's motors, in bus order (ids 1 to 6)."""
+
+
+class Wire(BaseModel):
+    """Base of everything that travels: unknown fields are ignored, numbers are not coerced from strings."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=False, ser_json_inf_nan="constants")
+
+
+# --- messages on topics -------------------------------------------------------------------------------
+
+
+class Message(Wire):
+    """The header that every message on a topic carries.
+
+    The publisher fills ``seq``, ``boot``, ``host``, ``t_publish`` and ``t_wall`` when it sends.
+    """
+
+    v: int = SCHEMA_VERSION
+    seq: int = Field(0, description="counts this publisher's messages on this topic, from 0")
+    boot: str = Field("", description="random id of the publisher's process")
+    host: str = Field("", description="kernel boot id; monotonic times compare only where it matches")
+    t_capture: int = Field(0, description="CLOCK_MONOTONIC ns when the thing described happened")
+    t_publish: int = Field(0, description="CLOCK_MONOTONIC ns when the message was handed to ZeroMQ")
+    t_wall: int = Field(0, description="wall clock ns since 1970 at publication")
+    valid: bool = Field(False, description="False unless the publisher vouches for the content")
+
+
+class Frame(Message):
+    """`camera/<name>`: one picture; the payload part holds the bytes."""
+
+    camera: str
+    width: int
+    height: int
+    encoding: Literal["jpeg", "rgb8"]
+    exposure_seq: int = Field(-1, description="the source's own number of this exposure, -1 if it gives none")
+    source: str = Field("", description="device, address or file the picture came from")
+    live: bool = Field(True, description="False for a file that is played back")
+    reason: str = Field("", description="why `valid` is False")
+
+
+class RobotState(Message):
+    """`robot/state`: six joints in LeRobot's units (degrees; gripper 0..100)."""
+
+    position: dict[str, float]
+    velocity: dict[str, float] = Field(default_factory=dict, description="units per second")
+    torque: bool = Field(False, description="whether the motors hold")
+    temperature: dict[str, float] = Field(default_factory=dict, description="degrees Celsius")
+    faults: dict[str, str] = Field(default_factory=dict, description="joint -> what is wrong now")
+    retries: int = Field(0, description="bus reads and writes repeated since the service started")
+    reason: str = ""
+
+
+class RobotAction(Message):
+    """`robot/action`: the goal that was really sent, after limiting."""
+
+    position: dict[str, float]
+    asked: dict[str, float] = Field(default_factory=dict, description="the goal before limiting")
+    source: str = Field("", description="who asked: leader, policy, script, reset, rest, hold")
+
+
+class Reward(Message):
+    """`reward`: what the classifier says about one camera frame."""
+
+    camera: str = ""
+    frame_seq: int = Field(-1, description="seq of the camera message that was judged")
+    frame_boot: str = Field("", description="boot of the camera message that was judged")
+    exposure_seq: int = -1
+    logit: float | None = None
+    probability: float | None = Field(None, description="calibrated probability of success, 0..1")
+    threshold: float = 0.5
+    above: bool = Field(False, description="probability >= threshold, and valid")
+    gate: bool = Field(True, description="the condition on the robot's own state")
+    decision: bool = Field(False, description="success, after k of n and hysteresis; False when not valid")
+    model: str = Field("", description="bundle id, empty while there is none")
+    epoch: int = Field(0, description="grows with every swap, rollback or override")
+    reason: str = Field("", description="why `valid` is False")
+    stages_ms: dict[str, float] = Field(
+        default_factory=dict, description="receive, decode, preprocess, score, decide: milliseconds each"
+    )
+
+
+class EpisodeState(Message):
+    """`episode`: what the recorder is doing."""
+
+    state: Literal["idle", "recording", "saving"]
+    dataset: str = ""
+    episode: int = Field(-1, description="index in the dataset of the episode being recorded or last saved")
+    task: str = ""
+    rows: int = Field(0, description="rows so far, or of the last episode saved")
+    saved: int = Field(0, description="episodes made durable since this recorder started")
+    drops: dict[str, int] = Field(default_factory=dict, description="messages lost, by topic")
+    worst_skew_ms: float = Field(0.0, description="largest distance of a row's picture from its grid time")
+    problem: str = ""
+
+
+class Label(Message):
+    """`label`: a person's verdict about a range of an episode (frames 0-based, end inclusive)."""
+
+    dataset: str = ""
+    episode: int = -1
+    success: bool
+    start: int = 0
+    end: int | None = None
+    by: str = ""
+
+
+class ModelState(Message):
+    """`model`: the serving bundle and what became of the last offer. Latched: new readers get it at once."""
+
+    serving: str = Field("", description="bundle id, empty while there is none")
+    previous: str = Field("", description="the bundle a rollback would return to")
+    epoch: int = 0
+    event: Literal["none", "serving", "accepted", "refused", "waiting", "rolled_back"] = "none"
+    offer: str = Field("", description="the bundle the event is about")
+    reason: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class TrainerState(Message):
+    """`trainer`: progress of the job under way, 2 Hz while busy, and its end."""
+
+    job: str = ""
+    stage: str = "idle"
+    progress: float = Field(0.0, description="0..1 of the stage")
+    done: bool = False
+    error: str = ""
+    bundle: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    seconds: dict[str, float] = Field(default_factory=dict, description="wall time by stage")
+
+
+class Health(Message):
+    """`health/<service>`: once a second."""
+
+    service: str
+    state: Literal["starting", "ready", "degraded", "stopping"]
+    pid: int = 0
+    uptime_s: float = 0.0
+    rates: dict[str, float] = Field(default_factory=dict, description="events per second by name")
+    counts: dict[str, int] = Field(default_factory=dict, description="totals since start by name")
+    lag_ms: float = Field(0.0, description="how late the loop's worst tick of the last second was")
+    problem: str = Field("", description="why the state is degraded, in plain words")
+    last_error: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+# --- commands to a service's control endpoint ---------------------------------------------------------
+
+
+class Command(Wire):
+    """A typed request. ``kind`` on the wire is the class's name."""
+
+    expects: ClassVar[type["Reply"]]
+
+
+class Reply(Wire):
+    """What a service answers: plain success unless a command expects more."""
+
+
+class Done(Reply):
+    text: str = ""
+
+
+class Sent(Reply):
+    """What the robot really sent after limiting."""
+
+    position: dict[str, float]
+
+
+class Goal(Command):
+    """robot: go to these joint positions (LeRobot's units). Joints not named keep their goal."""
+
+    expects = Sent
+    position: dict[str, float]
+    source: str = "policy"
+
+
+class Reset(Command):
+    """robot: move smoothly to the given pose, or to the configured start pose, within ``seconds``."""
+
+    expects = Done
+    position: dict[str, float] | None = None
+    seconds: float = 2.0
+
+
+class Hold(Command):
+    """robot: torque on, keep the present pose."""
+
+    expects = Done
+
+
+class Release(Command):
+    """robot: torque off; the arm goes limp."""
+
+    expects = Done
+
+
+class StartEpisode(Command):
+    """recorder: begin an episode of ``task`` in ``dataset`` (a name under the data folder's datasets/)."""
+
+    expects = Done
+    task: str
+    dataset: str = "recording"
+
+
+class StopEpisode(Command):
+    """recorder: end the episode; the reply comes at once, `episode` says when it is durable."""
+
+    expects = Done
+
+
+class DiscardEpisode(Command):
+    """recorder: throw away the episode that is being recorded."""
+
+    expects = Done
+
+
+class Train(Command):
+    """trainer: build and train from a merge or label file by its name under the data folder's labels/."""
+
+    expects = Done
+    labels: str
+    offer: bool = True
+    options: dict[str, Any] = Field(default_factory=dict, description="settings of [trainer] for this job")
+
+
+class Offer(Command):
+    """reward: a trainer has written this bundle. `model` tells what became of it."""
+
+    expects = Done
+    bundle: str
+
+
+class Swap(Command):
+    """reward: serve this bundle (verified like any offer)."""
+
+    expects = Done
+    bundle: str
+
+
+class Rollback(Command):
+    """reward: return to the bundle that served before."""
+
+    expects = Done
+
+
+class Bench(Reply):
+    """The scene, for scripts that must know where to reach; never read by the product."""
+
+    seed: int
+    cube: tuple[float, float, float] = Field(strict=False, description="metres, in the arm's base frame")
+    cube_yaw: float = Field(0.0, description="radians")
+
+
+class ResetBench(Command):
+    """sim: a fresh scene from ``seed``: cube, lamp and table."""
+
+    expects = Bench
+    seed: int
+
+
+class Fault(Command):
+    """sim: break something (see ``gripwire sim fault --help``), or ``clear`` everything."""
+
+    expects = Done
+    what: str
+    value: float = 0.0
+    joint: str = ""
+
+
+COMMANDS: dict[str, type[Command]] = {
+    command.__name__: command
+    for command in (
+        Goal, Reset, Hold, Release, StartEpisode, StopEpisode, DiscardEpisode,
+        Train, Offer, Swap, Rollback, ResetBench, Fault,
+    )
+}  # fmt: skip

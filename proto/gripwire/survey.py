@@ -1,0 +1,46 @@
+"""Listens to many topics from one thread and meters each."""
+
+import zmq
+
+from gripwire import bus, clock
+from gripwire.bus import Queued, Received
+from gripwire.liveness import Liveness, Meter
+from gripwire.messages import Message
+from gripwire.topics import Topic
+
+
+class Survey:
+    """Readers of several topics, polled together."""
+
+    def __init__(self, topics: list[Topic]) -> None:
+        self.meters = {topic.name: Meter(topic) for topic in topics}
+        self.readers: dict[str, Queued[Message]] = {
+            topic.name: Queued(topic, topic.message) for topic in topics
+        }
+        self.latest: dict[str, Message] = {}
+        self._poller = zmq.Poller()
+        self._by_socket = {reader.socket: name for name, reader in self.readers.items()}
+        for socket in self._by_socket:
+            self._poller.register(socket, zmq.POLLIN)
+
+    def listen(self, seconds: float) -> list[Received[Message]]:
+        """Take in everything that arrives within ``seconds``; what arrived, in order."""
+        arrived: list[Received[Message]] = []
+        end = clock.monotonic_ns() + int(seconds * 1e9)
+        while (left := end - clock.monotonic_ns()) > 0:
+            for socket, _ in self._poller.poll(bus.milliseconds(left / 1e9)):
+                name = self._by_socket[socket]
+                for received in self.readers[name].drain():
+                    self.meters[name].see(received)
+                    self.latest[name] = received.message
+                    arrived.append(received)
+        return arrived
+
+    def judge(self) -> dict[str, Liveness]:
+        """Every topic's liveness now."""
+        now = clock.monotonic_ns()
+        return {name: meter.judge(now) for name, meter in self.meters.items()}
+
+    def close(self) -> None:
+        for reader in self.readers.values():
+            reader.close()

@@ -1,0 +1,103 @@
+"""The whole bus on one screen: every topic, its message, rate, port, queue depth, and who publishes it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from gripwire import messages as m
+
+KIB, MIB = 1024, 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A declared topic.
+
+    ``rate_hz`` is what the publisher aims at (None: on change); ``depth`` is how many messages are kept for
+    a reader that is behind, before the newest are dropped; a larger message than ``max_bytes`` is refused
+    by ZeroMQ itself; ``latched``: a new reader gets the last message at once.
+    """
+
+    name: str
+    message: type[m.Message]
+    owner: str
+    rate_hz: float | None
+    port: int
+    endpoint: str
+    depth: int
+    max_bytes: int
+    journalled: bool
+    latched: bool = False
+
+
+# name, message, owner, rate, port offset, depth, largest message, journalled, latched
+_FIXED = (
+    ("robot/state",  m.RobotState,   "robot",    60.0, 1, 2000,  16 * KIB, True,  False),
+    ("robot/action", m.RobotAction,  "robot",    60.0, 2, 2000,  16 * KIB, True,  False),
+    ("reward",       m.Reward,       "reward",   30.0, 3, 1000,  16 * KIB, True,  False),
+    ("episode",      m.EpisodeState, "recorder", None, 4,  200,  16 * KIB, True,  True),
+    ("label",        m.Label,        "console",  None, 5,  200,  16 * KIB, True,  False),
+    ("model",        m.ModelState,   "reward",   None, 6,  200,  64 * KIB, True,  True),
+    ("trainer",      m.TrainerState, "trainer",  None, 7,  200,  64 * KIB, False, True),
+)  # fmt: skip
+_CAMERA = (10, 30.0, 60, 16 * MIB)  # first port offset, rate, depth (2 s), a 16 MiB frame at most
+SERVICES = {"robot": 0, "reward": 1, "recorder": 2, "trainer": 3, "sim": 4, "console": 5}
+_HEALTH, _CONTROL, SIM_CAMERA, SIM_TRUTH = 20, 40, 60, 61
+MAX_CAMERAS = 8
+PORT_SPAN = 64
+"""A stack uses ports ``port_base`` to ``port_base + PORT_SPAN - 1``."""
+
+
+class Topics:
+    """Every topic of one stack, given where it binds and which camera slots it has."""
+
+    def __init__(
+        self, port_base: int, cameras: Iterable[str] = ("gripper_cam",), host: str = "127.0.0.1"
+    ) -> None:
+        self.port_base, self.host, self.cameras = port_base, host, tuple(cameras)
+        self._topics: dict[str, Topic] = {}
+        for name, message, owner, rate, offset, depth, size, journalled, latched in _FIXED:
+            self._add(name, message, owner, rate, offset, depth, size, journalled, latched)
+        offset, rate, depth, size = _CAMERA
+        for i, camera in enumerate(self.cameras):
+            self._add(f"camera/{camera}", m.Frame, f"camera/{camera}", rate, offset + i, depth, size, True)
+        for service, i in self._services().items():
+            self._add(f"health/{service}", m.Health, service, 1.0, _HEALTH + i, 100, 64 * KIB, False)
+
+    def _services(self) -> dict[str, int]:
+        return SERVICES | {f"camera/{camera}": 8 + i for i, camera in enumerate(self.cameras)}
+
+    def _add(
+        self, name: str, message: type[m.Message], owner: str, rate: float | None, offset: int,
+        depth: int, size: int, journalled: bool, latched: bool = False,
+    ) -> None:  # fmt: skip
+        port = self.port_base + offset
+        self._topics[name] = Topic(
+            name, message, owner, rate, port, self._tcp(port), depth, size, journalled, latched
+        )
+
+    def _tcp(self, port: int) -> str:
+        return f"tcp://{self.host}:{port}"
+
+    def __getitem__(self, name: str) -> Topic:
+        try:
+            return self._topics[name]
+        except KeyError:
+            raise KeyError(f"no topic `{name}`; there are: {', '.join(sorted(self._topics))}") from None
+
+    def __iter__(self) -> Iterator[Topic]:
+        return iter(self._topics.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._topics
+
+    def control(self, service: str) -> str:
+        """The endpoint at which ``service`` (e.g. ``robot`` or ``camera/gripper_cam``) takes commands."""
+        return self._tcp(self.port_base + _CONTROL + self._services()[service])
+
+    def sim_camera_port(self) -> int:
+        """Where the bench serves its camera over HTTP."""
+        return self.port_base + SIM_CAMERA
+
+    def sim_truth_port(self) -> int:
+        """Where the bench serves its truth, for evaluation only."""
+        return self.port_base + SIM_TRUTH
