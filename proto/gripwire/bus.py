@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from gripwire import clock, wire
 from gripwire.errors import UserError
@@ -35,18 +36,27 @@ def context() -> zmq.Context[zmq.Socket[bytes]]:
 
 
 def bind(socket: zmq.Socket[bytes], endpoint: str, what: str) -> None:
-    """Bind or say who is in the way."""
-    try:
-        socket.bind(endpoint)
-    except zmq.ZMQError as e:
-        socket.close()
-        if e.errno == zmq.EADDRINUSE:
-            raise UserError(
-                f"{what} cannot use {endpoint}: another process holds that port; stop it, "
-                "or choose other ports with --port-base (GRIPWIRE_PORT_BASE, or `port_base` in gripwire.toml)"
-            ) from e
-        why = e.strerror or str(e)
-        raise UserError(f"{what} cannot use {endpoint}: {why}; check `bind` in gripwire.toml") from e
+    """Bind, or say who is in the way.
+
+    A port that was closed a moment ago is still held by ZeroMQ's own thread: that is waited out.
+    """
+    deadline = time.monotonic() + 0.5
+    while True:
+        try:
+            socket.bind(endpoint)
+            return
+        except zmq.ZMQError as e:
+            if e.errno == zmq.EADDRINUSE and time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            socket.close()
+            if e.errno == zmq.EADDRINUSE:
+                raise UserError(
+                    f"{what} cannot use {endpoint}: another process holds that port; stop it, or choose "
+                    "other ports with --port-base (GRIPWIRE_PORT_BASE, or `port_base` in gripwire.toml)"
+                ) from e
+            why = e.strerror or str(e)
+            raise UserError(f"{what} cannot use {endpoint}: {why}; check `bind` in gripwire.toml") from e
 
 
 def milliseconds(seconds: float) -> int:
@@ -148,16 +158,51 @@ class Publisher[M: Message]:
         self.close()
 
 
-def _subscribe(topic: Topic, depth: int) -> zmq.Socket[bytes]:
-    socket = context().socket(zmq.SUB)
-    # Every option before connect: set afterwards they silently do nothing.
-    socket.setsockopt(zmq.RCVHWM, depth)
-    socket.setsockopt(zmq.MAXMSGSIZE, topic.max_bytes)
-    socket.setsockopt(zmq.RECONNECT_IVL, 50)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-    socket.setsockopt(zmq.SUBSCRIBE, wire.subscription(topic.name))
-    socket.connect(topic.endpoint)
-    return socket
+class Subscription:
+    """A SUB socket on one topic that comes back after everything, an oversized message included.
+
+    ZeroMQ reconnects by itself when a publisher goes away, but not after it has refused a message above
+    MAXMSGSIZE: it drops that connection for good, and the reader would be deaf without a word.
+    """
+
+    def __init__(self, topic: Topic, depth: int) -> None:
+        self.refused = 0
+        self._endpoint = topic.endpoint
+        self._cut_at: float | None = None
+        self.socket = context().socket(zmq.SUB)
+        # Every option before connect: set afterwards they silently do nothing.
+        self.socket.setsockopt(zmq.RCVHWM, depth)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, topic.max_bytes)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        self.socket.setsockopt(zmq.SUBSCRIBE, wire.subscription(topic.name))
+        self._monitor = self.socket.get_monitor_socket(
+            zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECTED
+        )
+        self.socket.connect(self._endpoint)
+
+    def poll(self, timeout_s: float) -> bool:
+        """Whether a message has arrived within ``timeout_s``."""
+        if self.socket.poll(milliseconds(timeout_s)):
+            return True
+        self._revive()
+        return False
+
+    def _revive(self) -> None:
+        while self._monitor.poll(0):
+            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            self._cut_at = time.monotonic() if event == zmq.EVENT_DISCONNECTED else None
+        if self._cut_at is not None and time.monotonic() - self._cut_at > 0.2:
+            # Cut and not trying again: that is the refusal.
+            self.refused += 1
+            self._cut_at = None
+            self.socket.disconnect(self._endpoint)
+            self.socket.connect(self._endpoint)
+
+    def close(self) -> None:
+        self.socket.disable_monitor()
+        self._monitor.close()
+        self.socket.close()
 
 
 class Gaps:
@@ -205,12 +250,12 @@ class Latest[M: Message]:
         self._thread.start()
 
     def _run(self) -> None:
-        socket = _subscribe(self.topic, self.topic.depth)
+        subscription = Subscription(self.topic, self.topic.depth)
         try:
             while not self._stop.is_set():
-                if not socket.poll(100):
+                if not subscription.poll(0.1):
                     continue
-                parts = socket.recv_multipart()
+                parts = subscription.socket.recv_multipart()
                 now = clock.monotonic_ns()
                 try:
                     message, payload = wire.decode(parts, self._model)
@@ -223,7 +268,7 @@ class Latest[M: Message]:
                         self._slot = Received(message, payload, now)
                         self._fresh.notify_all()
         finally:
-            socket.close()
+            subscription.close()
 
     def get(self) -> Received[M] | None:
         """The newest message, or None before the first."""
@@ -257,12 +302,13 @@ class Queued[M: Message]:
         self.refusal = ""
         self.gaps = Gaps()
         self._model = message
-        self.socket = _subscribe(topic, depth or topic.depth)
+        self._subscription = Subscription(topic, depth or topic.depth)
+        self.socket = self._subscription.socket
 
     def receive(self, timeout_s: float = 0.0) -> Received[M] | None:
         """The next message, waiting at most ``timeout_s``; None when there is none."""
         deadline = time.monotonic() + timeout_s
-        while self.socket.poll(milliseconds(deadline - time.monotonic())):
+        while self._subscription.poll(deadline - time.monotonic()):
             parts = self.socket.recv_multipart()
             now = clock.monotonic_ns()
             try:
@@ -281,7 +327,7 @@ class Queued[M: Message]:
             yield received
 
     def close(self) -> None:
-        self.socket.close()
+        self._subscription.close()
 
     def __enter__(self) -> Self:
         return self
