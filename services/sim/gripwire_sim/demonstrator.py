@@ -55,7 +55,7 @@ class Script:
 
 @dataclass(frozen=True)
 class _Tip:
-    """A key frame: where the tip is, how the jaws are turned and opened, and the time it takes to get there."""
+    """A key frame: where the tip is, how the jaws are turned and opened, and the time to get there."""
 
     seconds: float
     at: NDArray[np.float64]
@@ -69,9 +69,7 @@ def start_pose(arm: "Arm", seed: int) -> dict[str, float]:
     return _lerobot(arm.reach(start.at, start.yaw), start.jaw)
 
 
-def script(
-    arm: "Arm", kind: Kind, cube: tuple[float, float, float], cube_yaw: float, seed: int
-) -> Script:
+def script(arm: "Arm", kind: Kind, cube: tuple[float, float, float], cube_yaw: float, seed: int) -> Script:
     """Plan an episode of ``kind`` with a cube at ``cube`` (metres) turned by ``cube_yaw`` (radians).
 
     Raises:
@@ -162,7 +160,7 @@ def _grasp(rng: np.random.Generator, cube: NDArray[np.float64], yaw: float, pace
         _Tip(pace * rng.uniform(0.8, 1.0), _height(over, 0.055), yaw, jaw),
         _Tip(pace * rng.uniform(0.7, 0.9), low, yaw, jaw),
         _Tip(rng.uniform(0.05, 0.2), low, yaw, jaw),
-        _Tip(0.40, low, yaw, _SHUT),
+        _Tip(0.45, low, yaw, _SHUT),
         _Tip(rng.uniform(0.1, 0.25), low, yaw, _SHUT),
         _Tip(rng.uniform(0.6, 0.8), _height(over, rng.uniform(0.05, 0.08)), yaw, _SHUT),
     ]
@@ -193,7 +191,7 @@ def _grasp_release(rng: np.random.Generator, cube: NDArray[np.float64], yaw: flo
     tips = _fill(rng, _grasp(rng, cube, yaw, 0.85), rng.uniform(4.2, 4.5))
     if rng.random() < 0.5:  # put it down rather than drop it
         tips.append(replace(tips[-1], seconds=0.6, at=_height(tips[-1].at, _TIP_ON_TABLE + 0.002)))
-    tips.append(replace(tips[-1], seconds=0.35, jaw=_OPEN + rng.uniform(-4, 6)))
+    tips.append(replace(tips[-1], seconds=0.45, jaw=_OPEN + rng.uniform(-4, 6)))
     tips.append(replace(tips[-1], seconds=0.6, at=_height(tips[-1].at, 0.065)))
     return _fill(rng, tips, 5.9)
 
@@ -201,7 +199,7 @@ def _grasp_release(rng: np.random.Generator, cube: NDArray[np.float64], yaw: flo
 def _close(rng: np.random.Generator, tip: _Tip, lift: float) -> list[_Tip]:
     """Shut the jaws on nothing, now and then only as far as a cube would let them, rise and wait."""
     jaw = float(rng.choice([_SHUT, rng.uniform(2, 22)]))
-    shut = replace(tip, seconds=0.40, jaw=jaw)
+    shut = replace(tip, seconds=0.45, jaw=jaw)
     pause = replace(shut, seconds=rng.uniform(0.1, 0.25))
     return [tip, shut, pause, replace(shut, seconds=0.7, at=_height(tip.at, lift))]
 

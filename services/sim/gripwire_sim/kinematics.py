@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import mujoco
 
 TIP = "gripperframe"
-"""so101-nexus's tool point: between the jaw tips, 2 cm from the fixed one; its z points out of the gripper."""
+"""so101-nexus's tool point: between the jaw tips, 2 cm from the fixed one, z out of the gripper."""
 HOME = np.radians([0.0, -20.0, 40.0, 65.0, 0.0, 0.0])
 """Where the search starts: the elbow up, the gripper down, above the middle of the workspace."""
 _DAMPING = 1e-3
@@ -33,7 +33,7 @@ class Arm:
         self._site = self._model.site(TIP).id
 
     def forward(self, q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Joint angles (6,) in radians -> the tip's position (3,) in metres and its axes as columns (3, 3)."""
+        """Joint angles (6,) in radians -> the tip's position (3,) in metres and axes as columns (3, 3)."""
         self._data.qpos[:6] = q
         self._mujoco.mj_kinematics(self._model, self._data)
         self._mujoco.mj_comPos(self._model, self._data)
@@ -60,7 +60,7 @@ class Arm:
         for _ in range(100):
             here, axes = self.forward(q)
             self._mujoco.mj_jacSite(self._model, self._data, jac_p, jac_r, self._site)
-            # The axis that opens the jaws may be either way round: a gripper turned by 180 degrees is as good.
+            # The axis may be either way round: a gripper turned by 180 degrees is as good.
             opening = axes[:, 0] * np.sign(axes[:, 0] @ along or 1.0)
             yaw_error = np.cross(opening, along)[2]
             error = np.concatenate(

@@ -65,8 +65,8 @@ def cannot_render(error: Exception) -> UserError:
     backend = os.environ.get("MUJOCO_GL", "the platform's")
     return UserError(
         f"the bench cannot draw its camera's pictures: the OpenGL backend `{backend}` failed "
-        f"({type(error).__name__}); on Debian or Ubuntu install one with `apt install libegl1 libgl1-mesa-dri` "
-        "(it needs no GPU), or choose another with MUJOCO_GL=osmesa or glfw"
+        f"({type(error).__name__}); on Debian or Ubuntu install it with `apt install libegl1 "
+        "libgl1-mesa-dri` (it needs no GPU), or choose another with MUJOCO_GL=osmesa or glfw"
     )
 
 

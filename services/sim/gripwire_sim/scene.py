@@ -5,9 +5,7 @@ with lighter meshes and draws what differs between two mornings at a real bench:
 the desk lamp, the table top and the cube look.
 """
 
-import os
 import struct
-import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,15 +17,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import mujoco
 
-if sys.platform == "linux":
-    # Without a display only EGL renders; it must be chosen before mujoco is first imported.
-    os.environ.setdefault("MUJOCO_GL", "egl")
-
 CUBE_HALF = 0.0125
 """Half the cube's edge, metres."""
 CAMERA = "wrist_cam"
 SEEN_BODIES = {"gripper", "moving_jaw_so101_v1", "camera_mount"}
-"""The only parts of the arm that its own camera can see; the rest is not drawn (it cost two thirds of a frame)."""
+"""The parts of the arm that its own camera can see; drawing the rest took two thirds of the time."""
 _SEEN_GRID, _UNSEEN_GRID = 0.0010, 0.0060
 
 
@@ -48,8 +42,8 @@ class Scene:
     def draw(cls, seed: int) -> "Scene":
         """The scene of this seed, the same on every machine.
 
-        The cube lies within 2.5 cm of (0.25, 0) along x and 4 cm along y, turned by up to 20 degrees. The lamp spreads modestly, since
-        users clamp it so that the light stays put.
+        The cube lies within 2.5 cm of (0.25, 0) along x and 4 cm along y, turned by up to 20 degrees. The
+        lamp spreads modestly, since users clamp it so that the light stays put.
         """
         rng = np.random.default_rng([0x6772, seed])
         x, y = 0.25 + rng.uniform(-0.025, 0.025), rng.uniform(-0.04, 0.04)
@@ -77,7 +71,7 @@ def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
 def build_model() -> "mujoco.MjModel":
     """Compile so101-nexus's pick scene (SO-101, one cube, wrist camera, floor) for the bench.
 
-    Compiled from memory: so101-nexus's own compiler writes beside its assets, which a read-only install forbids.
+    Compiled from memory: so101-nexus's own compiler writes beside its assets, which an install may forbid.
     """
     import mujoco
     from so101_nexus.object_slots import build_object_scene_xml

@@ -8,5 +8,5 @@ from gripwire.settings import Section
 class SimSettings(Section):
     """The virtual bench."""
 
-    rate_hz: float = Field(30.0, gt=0, le=60, description="pictures per second of the camera, if the machine can")
+    rate_hz: float = Field(30.0, gt=0, le=60, description="pictures per second, if the machine can")
     seed: int = Field(0, ge=0, description="the scene at the start: cube, lamp, table")

@@ -108,8 +108,6 @@ def fetch(host: str, port: int, since: int = -1, timeout_s: float = 5.0) -> list
             raise UserError(
                 f"the bench's truth does not answer at {host}:{port} ({e}); is `gripwire sim run` running?"
             ) from e
-        found += [
-            Truth(**{**r, "cube": tuple(r["cube"]), "cube_quat": tuple(r["cube_quat"])}) for r in page
-        ]
+        found += [Truth(**{**r, "cube": tuple(r["cube"]), "cube_quat": tuple(r["cube_quat"])}) for r in page]
         if len(page) < PAGE:
             return found

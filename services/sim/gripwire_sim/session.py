@@ -1,0 +1,66 @@
+"""A demonstrator at a running bench: it lays out the scene and works the robot service like any client."""
+
+import time
+
+from gripwire import bus, control
+from gripwire.errors import UserError
+from gripwire.messages import Bench, Goal, Reset, ResetBench, RobotState
+from gripwire.settings import Settings
+from gripwire_sim import demonstrator
+from gripwire_sim.demonstrator import Kind, Script
+from gripwire_sim.kinematics import Arm
+
+SETTLE_S = 2.0
+"""The arm gets so long to reach a start pose."""
+_NEAR = 4.0
+
+
+class Session:
+    """Connections to the bench and the robot service, and the kinematics to plan with."""
+
+    def __init__(self, settings: Settings) -> None:
+        topics = settings.topics
+        self._arm = Arm()
+        self._bench = control.Client(topics.control("sim"), "sim")
+        self._robot = control.Client(topics.control("robot"), "robot")
+        self._state = bus.Latest(topics["robot/state"], RobotState)
+
+    def prepare(self, kind: Kind, seed: int) -> Script:
+        """Bring the arm to the episode's start pose, lay out the scene of ``seed``, and plan.
+
+        Raises:
+            UserError: a service does not answer or refuses, or the arm does not get there.
+        """
+        start = demonstrator.start_pose(self._arm, seed)
+        self._robot.ask(Reset(position=start, seconds=SETTLE_S), timeout_s=SETTLE_S + 5)
+        self._arrive(start)
+        bench: Bench = self._bench.ask(ResetBench(seed=seed))
+        return demonstrator.script(self._arm, kind, bench.cube, bench.cube_yaw, seed)
+
+    def perform(self, script: Script) -> float:
+        """Play the script in real time; the worst lateness of a waypoint in seconds."""
+        return demonstrator.play(
+            script, lambda position: self._robot.ask(Goal(position=position, source="script"), timeout_s=1.0)
+        )
+
+    def _arrive(self, pose: dict[str, float]) -> None:
+        deadline = time.monotonic() + SETTLE_S + 3
+        far = ""
+        while time.monotonic() < deadline:
+            received = self._state.wait(0.2)
+            if received is None:
+                continue
+            off = {name: abs(received.message.position[name] - goal) for name, goal in pose.items()}
+            far = max(off, key=lambda name: off[name])
+            if received.message.valid and off[far] < _NEAR:
+                return
+        reason = f"`{far}` is {off[far]:.0f} off" if far else "no robot/state arrives"
+        raise UserError(
+            f"the arm did not reach the start pose ({reason}); "
+            "see `gripwire robot status`, and mend the bench with `gripwire sim fault clear`"
+        )
+
+    def close(self) -> None:
+        self._bench.close()
+        self._robot.close()
+        self._state.close()
