@@ -127,7 +127,7 @@ class Publisher[M: Message]:
         while self._socket.poll(0):
             event = self._socket.recv()
             # A subscription to a prefix of ours (or to everything) receives us as well.
-            if mine.startswith(event[1:]):
+            if event[:1] in (b"\0", b"\1") and mine.startswith(event[1:]):
                 arrived = event[:1] == b"\x01"
                 self._subscribers += 1 if arrived else -1
                 fresh += arrived
@@ -147,9 +147,10 @@ class Publisher[M: Message]:
                     return False
                 self._socket.poll(int(min(left, 0.05) * 1000) + 1)
 
-    def close(self) -> None:
+    def close(self, linger_ms: int = 0) -> None:
+        """Give up the port; what is still queued has ``linger_ms`` to leave, in the background."""
         with self._lock:
-            self._socket.close()
+            self._socket.close(linger_ms)
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import zmq
@@ -20,6 +21,7 @@ from gripwire.messages import COMMANDS, SCHEMA_VERSION, Command, Reply
 
 MAX_BYTES = 1024 * 1024
 _REMEMBERED = 512
+_MAX_ID = 64
 
 
 class Server:
@@ -33,7 +35,7 @@ class Server:
         self.served = 0
         self.refused = 0
         self._handlers = {command.__name__: handler for command, handler in handlers.items()}
-        self._answered: OrderedDict[tuple[bytes, str], bytes] = OrderedDict()
+        self._answered: OrderedDict[str, bytes] = OrderedDict()
         self.socket = bus.context().socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
         self.socket.setsockopt(zmq.SNDHWM, 1000)
@@ -47,38 +49,40 @@ class Server:
             parts = self.socket.recv_multipart()
             # A REQ socket puts an empty delimiter before its body, a DEALER need not: answer in kind.
             envelope, body = parts[:-1], parts[-1]
-            self.socket.send_multipart([*envelope, self._answer(envelope[0], body)])
+            self.socket.send_multipart([*envelope, self._answer(body)])
             served += 1
             deadline = 0.0
         return served
 
-    def _answer(self, asker: bytes, body: bytes) -> bytes:
+    def _answer(self, body: bytes) -> bytes:
         try:
             request = wire.unpack_map(body)
         except wire.WireError as e:
             self.refused += 1
             return _reply("", error=f"not a request: {e}")
-        request_id = str(request.get("id", ""))
-        # Keyed by the id alone: a client that timed out asks again from a new socket.
-        key = (b"" if request_id else asker, request_id)
-        if request_id and key in self._answered:
-            return self._answered[key]
+        request_id = request.get("id", "")
+        if not isinstance(request_id, str) or len(request_id) > _MAX_ID:
+            self.refused += 1
+            return _reply("", error=f"`id` must be a string of at most {_MAX_ID} characters")
+        # By the id alone, not by who asks: a client that timed out asks again from a new socket.
+        if request_id and request_id in self._answered:
+            return self._answered[request_id]
         answer = self._handle(request, request_id)
         if request_id:
-            self._answered[key] = answer
+            self._answered[request_id] = answer
             while len(self._answered) > _REMEMBERED:
                 self._answered.popitem(last=False)
         return answer
 
     def _handle(self, request: dict[str, Any], request_id: str) -> bytes:
-        kind = request.get("kind")
+        kind = str(request.get("kind"))
         try:
             if request.get("v") != SCHEMA_VERSION:
                 raise UserError(f"schema version {request.get('v')!r}, this service speaks {SCHEMA_VERSION}")
             if kind not in self._handlers:
-                raise UserError(f"no command {kind!r} here; there are: {', '.join(sorted(self._handlers))}")
-            command = COMMANDS[str(kind)].model_validate(request.get("args") or {})
-            result = self._handlers[str(kind)](command)
+                raise UserError(f"no command `{kind}` here; there are: {', '.join(sorted(self._handlers))}")
+            command = COMMANDS[kind].model_validate(request.get("args") or {})
+            result = self._handlers[kind](command)
         except ValidationError as e:
             first = e.errors()[0]
             self.refused += 1
@@ -140,9 +144,11 @@ class Client:
         self._socket.send(body)
         deadline = time.monotonic() + timeout_s
         while self._socket.poll(bus.milliseconds(deadline - time.monotonic())):
-            answer = wire.unpack_map(self._socket.recv())
-            if answer.get("id") == request_id:  # else: a late reply to a question that had timed out
-                return answer
+            answer = self._socket.recv_multipart()[-1]
+            with suppress(wire.WireError):  # something else listens there: as good as no answer
+                reply = wire.unpack_map(answer)
+                if reply.get("id") == request_id:  # else: a late reply to a question that had timed out
+                    return reply
         # What is still queued in this socket would reach a service that starts later: forget it.
         self._socket.close()
         self._socket = None

@@ -28,13 +28,26 @@ def fsync_tree(path: Path) -> None:
         fsync_dir(Path(folder))
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise no_space(path) from e
+        raise UserError(f"{path}: cannot be created: {e.strerror}; choose another place") from e
+
+
+def _exists(path: Path) -> UserError:
+    return UserError(f"{path} exists already and is never overwritten; choose another name")
+
+
 def write_whole(path: Path, data: bytes | str) -> None:
     """Write ``path`` beside itself, fsync, rename, fsync the folder.
 
     Raises:
         UserError: the disk is full; the old file, if any, is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(aside, "wb") as file:
@@ -60,12 +73,11 @@ def folder_whole(path: Path) -> Iterator[Path]:
         UserError: ``path`` exists, or the disk is full.
     """
     if path.exists():
-        raise UserError(f"{path} exists already and is never overwritten; choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
+        raise _exists(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
+    _make_folder(aside)
     try:
-        aside.mkdir()
         yield aside
         fsync_tree(aside)
         os.rename(aside, path)
@@ -74,6 +86,8 @@ def folder_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise no_space(path) from e
+        if e.errno in (errno.EEXIST, errno.ENOTEMPTY) and path.exists():  # another process was quicker
+            raise _exists(path) from e
         raise
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)

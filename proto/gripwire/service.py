@@ -114,7 +114,7 @@ class RateKeeper:
     def __init__(self, rate_hz: float | None, now: Callable[[], float] = time.monotonic) -> None:
         self._period = 1.0 / rate_hz if rate_hz else 0.0
         self._now = now
-        self._next = now() + self._period
+        self._next = now()  # the first tick is due at once
         self.skipped = 0
 
     def remaining(self) -> float:
@@ -162,9 +162,12 @@ class Heartbeat:
         self._lag_s = max(self._lag_s, late_s)
 
     def _run(self) -> None:
-        while not self._end.is_set():
+        while True:
             self._kick.clear()
+            ending = self._end.is_set()  # looked at before the beat, so that the last one says `stopping`
             self._publisher.publish(self._beat())
+            if ending:
+                return
             self._kick.wait(1.0)
 
     def _beat(self) -> Health:
@@ -190,7 +193,7 @@ class Heartbeat:
         self._end.set()
         self._kick.set()
         self._thread.join()
-        self._publisher.close()
+        self._publisher.close(linger_ms=200)  # let `stopping` and the last error out
 
 
 class _StopDuringSetup(BaseException):
@@ -208,8 +211,9 @@ def run(name: str, settings: Settings, build: Callable[[Runtime], Service]) -> i
     setting_up = True
 
     def on_signal(number: int, _frame: object) -> None:
+        first = not runtime.stopping.is_set()
         runtime.stopping.set()
-        if setting_up:
+        if setting_up and first:
             raise _StopDuringSetup
 
     signal.signal(signal.SIGTERM, on_signal)

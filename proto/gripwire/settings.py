@@ -66,11 +66,16 @@ class Settings:
     @cached_property
     def cameras(self) -> tuple[str, ...]:
         """The camera slots, in order of the settings; ``gripper_cam`` when none is given."""
-        names = tuple(dict.fromkeys(key[1] for key in self.values if key[0] == "cameras" and len(key) > 2))
+        names = tuple(dict.fromkeys(key[1] for key in self.values if key[0] == "cameras" and len(key) > 1))
         for name in names:
+            where = self._origin("cameras", name)
             if not _SLOT.match(name):
-                where = self._origin("cameras", name)
                 raise UserError(f"{where}: camera name `{name}`: use lower-case letters, digits and _")
+            alone = self.values.get(("cameras", name))
+            if alone is not None and alone.value != {}:
+                raise UserError(
+                    f"{where}: `cameras.{name}` is a section: write [cameras.{name}] and its keys"
+                )
         if len(names) > MAX_CAMERAS:
             raise UserError(f"{self.path}: {len(names)} cameras, {MAX_CAMERAS} at most")
         return names or ("gripper_cam",)
@@ -91,7 +96,9 @@ class Settings:
                 continue  # belongs to a section
             node = raw
             for part in rest[:-1]:
-                node = node.setdefault(part, {})
+                if not isinstance(node.get(part), dict):  # a variable below a key that is no table wins
+                    node[part] = {}
+                node = node[part]
             node[rest[-1]] = value.value
         try:
             return model.model_validate(raw)
@@ -164,20 +171,24 @@ def _read_file(settings: Settings) -> None:
         tree = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: not valid TOML: {e}") from e
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read: {e.strerror}") from e
     lines = _lines(text)
     known = {"cameras", *SERVICES}
     for key, value in _flatten(tree):
         origin = f"{path}:{lines.get(key, lines.get(key[:-1], 1))}"
-        if len(key) > 1 and key[0] not in known:
+        if (len(key) > 1 or value == {}) and key[0] not in known:
             raise UserError(f"{origin}: unknown section [{key[0]}]; known: {', '.join(sorted(known))}")
-        settings.values[key] = _Value(value, origin)
+        if len(key) > 1 or value != {}:
+            settings.values[key] = _Value(value, origin)
 
 
 def _flatten(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
     out: list[tuple[tuple[str, ...], Any]] = []
     for key, value in tree.items():
         at = (*prefix, key)
-        out += _flatten(value, at) if isinstance(value, dict) else [(at, value)]
+        # An empty table is kept: `[cameras.wrist]` alone is a slot, `[robt]` alone a mistake.
+        out += _flatten(value, at) if value and isinstance(value, dict) else [(at, value)]
     return out
 
 

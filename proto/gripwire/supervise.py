@@ -191,7 +191,7 @@ class Supervisor:
             name, grace = child.process.service, child.process.grace_s
             log.error("%s did not end within %g s and is killed", name, grace)
             child.popen.kill()
-            child.popen.wait()
+            child.last_exit = child.popen.wait()
         if child.log_file:
             child.log_file.close()
 
@@ -199,8 +199,10 @@ class Supervisor:
 def refuse_taken_ports(topics: Topics) -> None:
     """Raises:
     UserError: something already holds one of the stack's ports."""
-    for topic in topics:
+    wanted = {topic.endpoint: f"topic `{topic.name}`" for topic in topics}
+    wanted |= {topics.control(service): f"{service}'s control endpoint" for service in topics.services}
+    for endpoint, what in wanted.items():
         socket = bus.context().socket(zmq.XPUB)
-        bus.bind(socket, topic.endpoint, f"topic `{topic.name}`")
-        socket.unbind(topic.endpoint)
+        bus.bind(socket, endpoint, what)
+        socket.unbind(endpoint)
         socket.close()

@@ -60,11 +60,9 @@ class Topics:
         offset, rate, depth, size = _CAMERA
         for i, camera in enumerate(self.cameras):
             self._add(f"camera/{camera}", m.Frame, f"camera/{camera}", rate, offset + i, depth, size, True)
-        for service, i in self._services().items():
+        self.services = SERVICES | {f"camera/{camera}": 8 + i for i, camera in enumerate(self.cameras)}
+        for service, i in self.services.items():
             self._add(f"health/{service}", m.Health, service, 1.0, _HEALTH + i, 100, 64 * KIB, False)
-
-    def _services(self) -> dict[str, int]:
-        return SERVICES | {f"camera/{camera}": 8 + i for i, camera in enumerate(self.cameras)}
 
     def _add(
         self, name: str, message: type[m.Message], owner: str, rate: float | None, offset: int,
@@ -92,7 +90,7 @@ class Topics:
 
     def control(self, service: str) -> str:
         """The endpoint at which ``service`` (e.g. ``robot`` or ``camera/gripper_cam``) takes commands."""
-        return self._tcp(self.port_base + _CONTROL + self._services()[service])
+        return self._tcp(self.port_base + _CONTROL + self.services[service])
 
     def sim_camera_port(self) -> int:
         """Where the bench serves its camera over HTTP."""

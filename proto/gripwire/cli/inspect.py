@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from gripwire import clock
@@ -72,13 +73,15 @@ def _row(topic: Topic, verdict: Liveness) -> dict[str, Any]:
 
 def _table(survey: Survey, verdicts: dict[str, Liveness]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("topic", "rate", "declared", "age", "delay", "lost", "state", "endpoint"):
-        table.add_column(name, justify="left" if name in ("topic", "state", "endpoint") else "right")
+    for name in ("topic", "port", "rate", "declared", "age", "delay", "lost", "state"):
+        right = name not in ("topic", "state")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name == "topic")
     for name, v in verdicts.items():
         topic = survey.meters[name].topic
         table.add_row(
-            name, _number(v.rate_hz, "Hz"), _number(topic.rate_hz, "Hz") if topic.rate_hz else "on change",
-            _number(v.age_s, "s"), _number(v.delay_ms, "ms"), str(v.lost or "–"), _state(v), topic.endpoint,
+            name, str(topic.port), _number(v.rate_hz, "Hz"),
+            _number(topic.rate_hz, "Hz") if topic.rate_hz else "on change",
+            _number(v.age_s, "s"), _number(v.delay_ms, "ms"), str(v.lost or "–"), _state(v),
         )  # fmt: skip
     return table
 
@@ -87,9 +90,9 @@ def _state(v: Liveness) -> str:
     if not v.seen:
         return "[dim]silent[/dim]"
     if not v.alive:
-        return f"[red]{v.reason}[/red]"
+        return f"[red]{escape(v.reason)}[/red]"
     if not v.valid:
-        return f"[yellow]not valid[/yellow]{': ' + v.reason if v.reason else ''}"
+        return f"[yellow]not valid[/yellow]{escape(': ' + v.reason if v.reason else '')}"
     return "[green]ok[/green]" if v.on_rate else "[yellow]off its rate[/yellow]"
 
 
@@ -114,7 +117,9 @@ def echo(
         if as_json:
             options.emit(fields)
         else:
-            console.print("\n".join(f"[bold]{key}[/bold]: {value}" for key, value in fields.items()))
+            console.print(
+                "\n".join(f"[bold]{key}[/bold]: {escape(str(value))}" for key, value in fields.items())
+            )
             console.print("---", style="dim")
 
 

@@ -119,12 +119,12 @@ def _cells(child: supervise.Child, health: Health | None) -> tuple[Text | str, .
     if child.given_up:
         return Text("given up", "red"), "", "", restarts, Text(child.last_words(), "red")
     if not child.running:
-        return Text("waiting", "dim"), "", "", restarts, child.last_words() if child.restarts else ""
+        return Text("waiting", "dim"), "", "", restarts, Text(child.last_words() if child.restarts else "")
     if health is None:
         return Text("starting", "cyan"), "", "", restarts, ""
     rates = "  ".join(f"{name} {rate:g}/s" for name, rate in health.rates.items() if rate)
     state = Text(health.state, STATE_COLOUR[health.state])
-    return state, f"{health.uptime_s:.0f} s", rates, restarts, health.problem
+    return state, f"{health.uptime_s:.0f} s", Text(rates), restarts, Text(health.problem)
 
 
 def _summary(survey: Survey) -> list[str]:

@@ -1,0 +1,35 @@
+# `make demo` and `make test` set up everything they need.
+SHELL := /bin/sh
+BIN := .venv/bin
+
+.PHONY: help install demo test faults lint format lock bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+install: ## everything into .venv (done by the others when needed)
+	@scripts/install.sh
+
+demo: install ## the whole line on the virtual bench, with a report at the end; DEMO="--seed 7" passes flags
+	@$(BIN)/gripwire demo $(DEMO)
+
+test: install ## the tests
+	@$(BIN)/python -m pytest $(TESTS)
+
+faults: install ## the fault tests with their full counts
+	@GRIPWIRE_TEST_FULL=1 $(BIN)/python -m pytest tests/faults $(TESTS)
+
+lint: install ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
+
+format: install ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+lock: ## requirements.lock anew from the pyproject.toml files; LOCK="--upgrade" for newer versions
+	@scripts/lock.sh $(LOCK)
+
+bench: install ## every speed the README claims, one JSON line each
+	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" || exit 1; done
+
+clean: ## forget .venv and what tools cached; data is left alone
+	@rm -rf .venv .uv .pytest_cache .ruff_cache .mypy_cache

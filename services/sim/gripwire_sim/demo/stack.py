@@ -1,0 +1,71 @@
+"""The stack under the demo: `gripwire up --profile sim`'s supervisor in a thread."""
+
+import threading
+from pathlib import Path
+
+from gripwire import supervise
+from gripwire.errors import UserError
+from gripwire.messages import Health
+from gripwire.settings import Settings
+from gripwire.survey import Survey
+
+
+class Stack:
+    """Starts every service on the bench, keeps them up, and stops them all on :meth:`close`."""
+
+    def __init__(self, settings: Settings, log_dir: Path) -> None:
+        supervise.refuse_taken_ports(settings.topics)
+        self._settings = settings
+        self.log_dir = log_dir
+        self.health: dict[str, Health] = {}
+        self._table = supervise.stack(settings, "sim")
+        missing = {"sim", "camera", "robot", "reward", "recorder", "trainer"} - {
+            process.arguments[0] for process in self._table
+        }
+        if missing:
+            raise UserError(f"the demo needs every service; not installed: {', '.join(sorted(missing))}")
+        self._supervisor = supervise.Supervisor(
+            settings, self._table, supervise.bench_environment(settings), log_dir
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        topics = [self._settings.topics[f"health/{process.service}"] for process in self._table]
+        survey = Survey(topics)
+        while not self._stop.is_set():
+            self._supervisor.poll({name for name in self._up()})
+            survey.listen(0.1)
+            for message in list(survey.latest.values()):
+                if isinstance(message, Health):
+                    self.health[message.service] = message
+        survey.close()
+        self._supervisor.stop()
+
+    def _up(self) -> list[str]:
+        return [name for name, health in self.health.items() if health.state in ("ready", "degraded")]
+
+    def waiting_for(self, services: set[str]) -> list[str]:
+        """Which of ``services`` are not ready yet.
+
+        Raises:
+            UserError: one of them was given up by the supervisor.
+        """
+        for name, child in self._supervisor.children.items():
+            if child.given_up:
+                raise UserError(
+                    f"the {name} service does not stay up: {child.last_words()} (all of it: {child.log_path})"
+                )
+        return sorted(
+            name for name in services if name not in self.health or self.health[name].state != "ready"
+        )
+
+    @property
+    def restarts(self) -> dict[str, int]:
+        """How often each service had to be started again."""
+        return {name: c.restarts for name, c in self._supervisor.children.items() if c.restarts}
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
