@@ -1,0 +1,86 @@
+"""Scores a dataset with a bundle, offline, by the code that serves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from gripwire.errors import UserError
+from gripwire.files import write_whole
+from gripwire_reward import calibration
+from gripwire_reward.datasets import Dataset, Episode, frames
+from gripwire_reward.decision import decide_all
+from gripwire_reward.preprocess import preprocess
+from gripwire_reward.scorer import Scorer
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class EpisodeScores:
+    """One episode's verdicts, one entry per frame."""
+
+    episode: int
+    logit: NDArray[np.float32]
+    probability: NDArray[np.float64]
+    above: NDArray[np.bool_]
+    decision: NDArray[np.bool_]
+
+
+def score_episode(scorer: Scorer, dataset: Dataset, episode: Episode) -> EpisodeScores:
+    """Every frame of one episode, each batch through the graph that serves.
+
+    Raises:
+        UserError: the dataset lacks the camera, or its frames have another size than the model wants.
+    """
+    contract, manifest = scorer.contract, scorer.bundle.manifest
+    logits: list[NDArray[np.float32]] = []
+    batch: list[NDArray[np.float32]] = []
+    for image in frames(dataset, episode, dataset.camera(contract.key)):
+        batch.append(preprocess(image, contract))
+        if len(batch) == _BATCH:
+            logits.append(scorer.batch(np.stack(batch))[0])
+            batch.clear()
+    if batch:
+        logits.append(scorer.batch(np.stack(batch))[0])
+    logit = np.concatenate(logits) if logits else np.zeros(0, np.float32)
+    probability = calibration.apply(logit, manifest.calibration)
+    decision = np.array(decide_all(probability.tolist(), manifest.decision, dataset.fps), bool)
+    return EpisodeScores(
+        episode.index, logit, probability, probability >= manifest.decision.threshold, decision
+    )
+
+
+def score_dataset(scorer: Scorer, dataset: Dataset) -> Iterator[EpisodeScores]:
+    """All episodes in order."""
+    for number in sorted(dataset.episodes):
+        yield score_episode(scorer, dataset, dataset.episodes[number])
+
+
+def write_scores(scores: list[EpisodeScores], out: Path) -> int:
+    """Write SCORES.parquet, one row per frame; the number of rows.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    if not scores:
+        raise UserError("the dataset has no episodes, so there is nothing to score; record one first")
+    rows = sum(len(s.logit) for s in scores)
+    table = pa.table({
+        "episode_index": np.concatenate([np.full(len(s.logit), s.episode, np.int64) for s in scores]),
+        "frame_index": np.concatenate([np.arange(len(s.logit), dtype=np.int64) for s in scores]),
+        "logit": np.concatenate([s.logit for s in scores]),
+        "probability": np.concatenate([s.probability for s in scores]),
+        "above": np.concatenate([s.above for s in scores]),
+        "decision": np.concatenate([s.decision for s in scores]),
+        "valid": np.ones(rows, bool),
+        "reason": pa.array([""] * rows, pa.string()),
+    })  # fmt: skip
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write_whole(out, sink.getvalue().to_pybytes())
+    return rows

@@ -1,0 +1,1 @@
+"""The trainer: label files and datasets in, a verified bundle out."""

@@ -1,0 +1,92 @@
+"""From out-of-fold logits to a calibrated rule and an honest score, by the code that will serve."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gripwire_reward import calibration
+from gripwire_reward.bundle import Metric
+from gripwire_reward.calibration import Calibration
+from gripwire_reward.decision import DecisionRule, decide_all
+from gripwire_trainer import figures
+from gripwire_trainer.figures import Judged
+
+THRESHOLDS = np.round(np.arange(0.3, 0.96, 0.01), 2)
+WINDOWS_S = (0.3, 0.4, 0.5, 0.7, 1.0)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One episode with logits of a head that neither trained on it nor was selected by it."""
+
+    name: str
+    fold: int
+    fps: float
+    success: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+    logit: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What turns logits into verdicts."""
+
+    calibration: Calibration
+    rule: DecisionRule
+
+
+def fit(episodes: Sequence[HeldOut]) -> Fitted:
+    """Calibration and decision rule from held-out episodes.
+
+    The threshold lies in the middle of those that judge most frames right, where a wrong success weighs
+    twice a missed one (it misleads a learner more). The window is the shortest with no false success on
+    a failed episode; if none avoids it, the threshold rises.
+    """
+    logit = np.concatenate([e.logit[e.counted] for e in episodes])
+    success = np.concatenate([e.success[e.counted] for e in episodes])
+    fitted = calibration.fit(logit, success)
+    probability = calibration.apply(logit, fitted)
+    cost = np.array([2 * (p := probability >= t)[~success].sum() + (~p)[success].sum() for t in THRESHOLDS])
+    best = np.flatnonzero(cost == cost.min())
+    return Fitted(fitted, _rule(episodes, fitted, float(THRESHOLDS[best[len(best) // 2]])))
+
+
+def _rule(episodes: Sequence[HeldOut], fitted: Calibration, threshold: float) -> DecisionRule:
+    failed = [e for e in episodes if not e.success.any()]
+    fps = episodes[0].fps
+    strictest = None
+    for raised in [t for t in (threshold, 0.6, 0.7, 0.8, 0.9, 0.95) if t >= threshold]:
+        for window in WINDOWS_S:
+            rule = DecisionRule(
+                threshold=raised, release=raised * 0.7, window_s=window, needed_s=window, fitted_hz=fps
+            )
+            if not any(judge(e, Fitted(fitted, rule)).decision.any() for e in failed):
+                return rule
+            strictest = rule
+    assert strictest is not None
+    return strictest
+
+
+def judge(episode: HeldOut, fitted: Fitted) -> Judged:
+    """Apply calibration and decision exactly as the service does."""
+    probability = calibration.apply(episode.logit, fitted.calibration)
+    decision = decide_all(probability.tolist(), fitted.rule, episode.fps)
+    return Judged(
+        episode.name, episode.fps, episode.success, episode.counted, episode.logit, probability,
+        probability >= fitted.rule.threshold, np.array(decision, bool),
+    )  # fmt: skip
+
+
+def report(episodes: Sequence[HeldOut]) -> tuple[list[Judged], dict[str, Metric]]:
+    """Verdicts and figures where nothing that judges an episode has seen it.
+
+    The heads are out of fold already; calibration and rule for each fold are fitted on the other folds.
+    """
+    judged = []
+    for fold in sorted({e.fold for e in episodes}):
+        fitted = fit([e for e in episodes if e.fold != fold])
+        judged += [judge(e, fitted) for e in episodes if e.fold == fold]
+    judged.sort(key=lambda e: [x.name for x in episodes].index(e.name))
+    return judged, figures.all_figures(judged, lambda logit: calibration.apply(logit, Calibration()))

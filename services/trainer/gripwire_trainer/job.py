@@ -1,0 +1,320 @@
+"""The one pipeline from labels to an offered bundle, used by the command and by the service."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gripwire.errors import UserError
+from gripwire_reward.bundle import Bundle, Manifest, TrainedOn
+from gripwire_reward.datasets import Dataset, Episode, columns, open_dataset
+from gripwire_reward.preprocess import Crop, InputContract, central_square
+from gripwire_trainer import backbone, bundle_out, evaluate, labels, report, split
+from gripwire_trainer.build import REWARD, lengths
+from gripwire_trainer.evaluate import HeldOut
+from gripwire_trainer.features import FeatureStore, extract
+from gripwire_trainer.settings import TrainerSettings
+from gripwire_trainer.train import Recipe, Rows, Trained, logits, train_head
+
+Say = Callable[[str, float, dict[str, float]], None]
+"""Told the stage, how much of it is done (0..1), and figures so far."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One episode to learn from."""
+
+    name: str
+    dataset: Dataset
+    episode: Episode
+    success: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+    session: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to train from: a label file, or a dataset that has `next.reward`."""
+
+    target: Path
+    data: Path
+    settings: TrainerSettings
+
+
+@dataclass
+class Result:
+    """What came out."""
+
+    bundle: Bundle
+    metrics: dict[str, float]
+    seconds: dict[str, float] = field(default_factory=dict)
+    dataset: str = ""
+
+
+class Stages:
+    """Times the stages and passes progress on."""
+
+    def __init__(self, say: Say) -> None:
+        self.seconds: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
+        self._say = say
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
+        start = time.monotonic()
+        self._say(name, 0.0, self.metrics)
+        yield lambda part: self._say(name, part, self.metrics)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 3)
+        self._say(name, 1.0, self.metrics)
+
+
+def run(task: Task, say: Say, offer: Callable[[str], None] | None = None) -> Result:
+    """Read, build, extract, train, evaluate, bundle, and offer if asked. ``say`` may raise to cancel.
+
+    Raises:
+        UserError: bad labels or datasets, too little of either class, or a full disk.
+    """
+    stages = Stages(say)
+    torch.set_num_threads(1)  # heads are small: a second thread costs more than it gives
+    with stages.stage("read"):
+        split.check_unit(task.settings.split)
+        episodes = read_episodes(task)
+        contract = make_contract(episodes, task.settings)
+        store = FeatureStore(
+            task.data / "cache", contract, task.settings.threads or min(4, os.cpu_count() or 1)
+        )
+    builder = Builder(task)
+    try:
+        with stages.stage("features") as progress:
+            pairs = [(e.dataset, e.episode) for e in episodes]
+            features = list(extract(store, pairs, task.settings.views, progress))
+        with stages.stage("train") as progress:
+            trained, held_out, folds = _train(episodes, features, task.settings, progress)
+        with stages.stage("evaluate"):
+            judged, metrics = evaluate.report(held_out)
+            fitted = evaluate.fit(held_out)
+            stages.metrics.update({name: round(metric.value, 5) for name, metric in metrics.items()})
+        with stages.stage("build"):
+            dataset = builder.wait()
+    finally:
+        builder.stop()
+    with stages.stage("bundle"):
+        manifest = Manifest(
+            created=bundle_out.now(), name=task.target.stem, inputs=[contract], backbone=backbone.fingerprint(),
+            calibration=fitted.calibration, decision=fitted.rule, metrics=metrics, licence=bundle_out.LICENCE,
+            trained_on=_provenance(task, episodes, folds, store),
+        )  # fmt: skip
+        by_name = {e.name: e for e in episodes}
+
+        def pictures(name: str) -> NDArray[np.uint8]:
+            return store.pictures(by_name[name].dataset, by_name[name].episode)
+
+        page = report.render(manifest, judged, pictures)
+        sealed = bundle_out.write(
+            task.data / "bundles", manifest, trained, _golden_episodes(episodes), {"report.html": page}
+        )
+    if offer:
+        with stages.stage("offer"):
+            offer(sealed.id)
+    return Result(sealed, stages.metrics, stages.seconds, dataset)
+
+
+def read_episodes(task: Task) -> list[Labelled]:
+    """All labelled episodes, in order.
+
+    Raises:
+        UserError: see :mod:`labels` and :mod:`gripwire_reward.datasets`; also when a class is missing.
+    """
+    out: list[Labelled] = []
+    if task.target.is_dir():
+        dataset = open_dataset(task.target)
+        if REWARD not in dataset.features:
+            raise UserError(
+                f"{task.target}: it has no `{REWARD}`; name a label file instead, or build it first with "
+                "`gripwire trainer build MERGE.json`"
+            )
+        for number, episode in sorted(dataset.episodes.items()):
+            reward = columns(episode, [REWARD])[REWARD].reshape(-1) > 0.5
+            out.append(_labelled(dataset, number, reward, dataset.path.name, task.settings))
+    else:
+        for source in labels.read(task.target).sources:
+            dataset = open_dataset(source.dataset)
+            for number, success in sorted(labels.truth(source, lengths(dataset)).items()):
+                out.append(_labelled(dataset, number, success, source.file.stem, task.settings))
+    if not any(e.success.any() for e in out):
+        raise UserError(f"{task.target}: no frame of {len(out)} episodes is labelled success; label some")
+    if all(e.success.all() for e in out):
+        raise UserError(f"{task.target}: every frame is labelled success; label failures as well")
+    return out
+
+
+def _labelled(
+    dataset: Dataset, number: int, success: NDArray[np.bool_], session: str, settings: TrainerSettings
+) -> Labelled:
+    counted = ~labels.uncertain(success, settings.label_every)
+    name = f"{dataset.path.name}/{number}"
+    return Labelled(name, dataset, dataset.episodes[number], success, counted, session)
+
+
+def make_contract(episodes: list[Labelled], settings: TrainerSettings) -> InputContract:
+    """The preprocessing that will travel with the model.
+
+    Raises:
+        UserError: the datasets have different cameras, or the crop does not fit.
+    """
+    first = episodes[0].dataset
+    key = first.camera(settings.camera or None)
+    height, width = first.cameras[key]
+    for other in episodes:
+        if (size := other.dataset.cameras[other.dataset.camera(key)]) != (height, width):
+            raise UserError(
+                f"{first.path} has pictures of {width}x{height}, {other.dataset.path} of {size[1]}x{size[0]}; "
+                "train on datasets of one size"
+            )
+    crop = central_square(height, width)
+    if settings.crop:
+        top, left, crop_height, crop_width = settings.crop
+        try:
+            crop = Crop(top=top, left=left, height=crop_height, width=crop_width)
+        except ValueError as e:
+            raise UserError(
+                f"[trainer] crop = {list(settings.crop)}: top, left, height, width are due"
+            ) from e
+    if min(settings.size) < 2 * backbone.STRIDE:
+        raise UserError(
+            f"[trainer] size = {list(settings.size)}: at least {2 * backbone.STRIDE} pixels are needed"
+        )
+    try:
+        return InputContract(
+            key=key, frame=(height, width), crop=crop, size=settings.size, interpolation=settings.interpolation,
+            scale=backbone.SCALE, mean=backbone.MEAN, std=backbone.STD,
+        )  # fmt: skip
+    except ValueError as e:
+        raise UserError(
+            f"[trainer] crop: {crop} does not fit in pictures of {width}x{height}; correct it"
+        ) from e
+
+
+def _train(
+    episodes: list[Labelled], features: list[list[NDArray[np.float16]]], settings: TrainerSettings,
+    progress: Callable[[float], None],
+) -> tuple[list[Trained], list[HeldOut], list[split.Fold]]:  # fmt: skip
+    """One head per fold; every episode is scored by the head that neither trained on it nor stopped by it."""
+    sessions = [e.session for e in episodes] if settings.split == "session" else None
+    folds = split.rotate([bool(e.success.any()) for e in episodes], sessions, settings.seed)
+    trained, held_out = [], []
+    for number, fold in enumerate(folds):
+        recipe = Recipe(
+            settings.epochs, settings.patience, settings.batch, settings.learning_rate, settings.weight_decay,
+            settings.seed + number,
+        )  # fmt: skip
+        rows = [_rows(episodes, features, part) for part in (fold.train, fold.select)]
+        result = train_head(rows[0], rows[1], recipe, lambda p, n=number: progress((n + p) / len(folds)))
+        trained.append(result)
+        for i in fold.report:
+            e = episodes[i]
+            logit = logits(result.best, torch.from_numpy(features[i][0]))
+            held_out.append(HeldOut(e.name, number, e.dataset.fps, e.success, e.counted, logit))
+    held_out.sort(key=lambda h: [e.name for e in episodes].index(h.name))
+    return trained, held_out, folds
+
+
+def _rows(episodes: list[Labelled], features: list[list[NDArray[np.float16]]], chosen: list[int]) -> Rows:
+    views = [
+        np.concatenate([features[i][v][episodes[i].counted] for i in chosen]) for v in range(len(features[0]))
+    ]
+    success = np.concatenate([episodes[i].success[episodes[i].counted] for i in chosen])
+    if not 0 < success.sum() < len(success):
+        raise UserError(
+            "after holding episodes back, those left show only success or only failure; label more episodes of both"
+        )
+    return Rows(torch.from_numpy(np.stack(views)), torch.from_numpy(success.astype(np.float32)))
+
+
+def _golden_episodes(episodes: list[Labelled]) -> list[tuple[Dataset, Episode]]:
+    """Two episodes with success and two without, where there are so many."""
+    good = [e for e in episodes if e.success.any()][:2]
+    bad = [e for e in episodes if not e.success.any()][:2]
+    return [(e.dataset, e.episode) for e in (good + bad)]
+
+
+def _provenance(
+    task: Task, episodes: list[Labelled], folds: list[split.Fold], store: FeatureStore
+) -> TrainedOn:
+    key = store.contract.key
+    hashes: dict[str, Any] = {}
+    for e in episodes:
+        hashes.setdefault(e.dataset.path.name, hashlib.sha256()).update(
+            store.hash_of(e.episode.videos[key].path).encode()
+        )
+    files = (
+        [task.target, *(s.file for s in labels.read(task.target).sources)] if task.target.is_file() else []
+    )
+    return TrainedOn(
+        datasets={name: digest.hexdigest() for name, digest in hashes.items()},
+        labels={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
+        code=bundle_out.code_hash(),
+        split={f"report {i}": [episodes[e].name for e in fold.report] for i, fold in enumerate(folds)},
+        frames=sum(len(e.success) for e in episodes),
+        seed=task.settings.seed,
+        settings=task.settings.model_dump(mode="json"),
+    )
+
+
+class Builder:
+    """Writes the reward dataset in a process of its own beside the training, at lower priority."""
+
+    def __init__(self, task: Task) -> None:
+        self.out = ""
+        self._process: subprocess.Popen[str] | None = None
+        if not task.settings.build or task.target.is_dir():
+            return
+        merge = labels.read(task.target)
+        name = f"{merge.name}-{_content(merge)}"
+        self.out = str(task.data / "datasets" / name)
+        if Path(self.out).exists():
+            return  # same labels, same sources: it is there already
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gripwire", "trainer", "build", str(task.target), "--out", name, "--data", str(task.data)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, 10)
+
+    def wait(self) -> str:
+        """The dataset's folder, once it is whole; empty when none was asked for."""
+        if self._process is not None:
+            _, errors = self._process.communicate()
+            if self._process.returncode != 0:
+                last = (errors.strip().splitlines() or ["no message"])[-1]
+                raise UserError(f"the reward dataset was not built: {last.removeprefix('error: ')}")
+        return self.out
+
+    def stop(self) -> None:
+        """End the process if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.communicate(timeout=5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
+
+
+def _content(merge: labels.Labels) -> str:
+    """What the dataset is made of, in eight digits: labels and the sources' descriptions."""
+    digest = hashlib.sha256()
+    for source in merge.sources:
+        digest.update(repr((str(source.dataset), sorted(source.episodes.items()))).encode())
+        for file in sorted((source.dataset / "meta").rglob("*.*")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]

@@ -1,0 +1,139 @@
+"""The trainer service: takes one training job at a time and tells how it goes."""
+
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gripwire import control
+from gripwire.errors import UserError
+from gripwire.messages import Command, Done, Offer, Reply, Train, TrainerState
+from gripwire.service import Runtime
+from gripwire_trainer.settings import TrainerSettings
+
+_PERIOD_S = 0.5
+
+
+class _Cancelled(Exception):
+    """The service is stopping: leave the job."""
+
+
+class TrainerService:
+    """Trains on request, in a thread, and publishes `trainer` at 2 Hz meanwhile."""
+
+    rate_hz = 20.0
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._settings = runtime.settings.section("trainer", TrainerSettings)
+        self._publisher = runtime.publisher("trainer")
+        self._state = TrainerState()
+        self._changed = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._published = 0.0
+        self._running = False
+        self._job: Any = None
+
+    @property
+    def commands(self) -> dict[type[Command], Any]:
+        return {Train: self._train}
+
+    def setup(self) -> None:
+        """Import the engine now, so that a job starts at once."""
+        import onnxruntime
+        import torch
+
+        from gripwire_trainer import job
+
+        self._job = job
+        self._runtime.versions["torch"] = torch.__version__
+        self._runtime.versions["onnxruntime"] = onnxruntime.__version__
+        self._publish()
+
+    def update(self) -> None:
+        """One tick: publish while busy, and the end of a job once."""
+        now = time.monotonic()
+        if self._running and not (self._thread and self._thread.is_alive()):
+            self._running = False
+            self._publish()
+        elif self._running and now - self._published >= _PERIOD_S:
+            self._publish()
+
+    def _publish(self) -> None:
+        self._published = time.monotonic()
+        with self._changed:
+            message = self._state.model_copy(update={"valid": True})
+        self._publisher.publish(message)
+
+    def _train(self, command: Train) -> Reply:
+        if self._running:
+            raise UserError(f"job {self._state.job} is under way ({self._state.stage}); wait for its end")
+        if self._job is None:
+            raise UserError("the trainer is still starting; ask again in a few seconds")
+        task = self._job.Task(
+            self._labels(command.labels), self._runtime.settings.data, self._options(command)
+        )
+        with self._changed:
+            self._state = TrainerState(job=uuid.uuid4().hex[:8], stage="read")
+        self._running = True
+        self._thread = threading.Thread(
+            target=self._work, args=(task, command.offer), name="job", daemon=True
+        )
+        self._thread.start()
+        return Done(text=f"job {self._state.job}")
+
+    def _labels(self, name: str) -> Path:
+        """A label file by its name under labels/; paths never travel."""
+        folder = self._runtime.settings.data / "labels"
+        for candidate in (folder / name, folder / f"{name}.json"):
+            if candidate.is_file() and candidate.resolve().is_relative_to(folder.resolve()):
+                return candidate
+        raise UserError(f"{name[:80]!r}: no such label file under {folder}; put it there")
+
+    def _options(self, command: Train) -> TrainerSettings:
+        try:
+            return TrainerSettings.model_validate(self._settings.model_dump() | command.options)
+        except ValidationError as e:
+            first = e.errors()[0]
+            raise UserError(f"option `{'.'.join(map(str, first['loc']))}`: {first['msg']}") from e
+
+    def _work(self, task: Any, offer: bool) -> None:
+        """The job's thread. Whatever happens ends up in the state."""
+        try:
+            result = self._job.run(task, self._say, self._offer if offer else None)
+            self._finish(bundle=result.bundle.id, seconds=result.seconds, metrics=result.metrics)
+            self._runtime.problem("job")
+        except _Cancelled:
+            self._finish(error="the trainer was stopped")
+        except UserError as e:
+            self._finish(error=str(e))
+            self._runtime.problem("job", str(e))
+        except Exception as e:  # a job that breaks must not take the service with it
+            self._finish(error=f"{type(e).__name__}: {e}")
+            self._runtime.problem("job", f"training failed: {type(e).__name__}: {e}")
+
+    def _say(self, stage: str, part: float, metrics: dict[str, float]) -> None:
+        if self._runtime.stopping.is_set():
+            raise _Cancelled
+        with self._changed:
+            update = {"stage": stage, "progress": part, "metrics": dict(metrics)}
+            self._state = self._state.model_copy(update=update)
+
+    def _finish(self, **outcome: Any) -> None:
+        with self._changed:
+            stage = "failed" if outcome.get("error") else "done"
+            self._state = self._state.model_copy(
+                update={"stage": stage, "progress": 1.0, "done": True, **outcome}
+            )
+
+    def _offer(self, bundle: str) -> None:
+        endpoint = self._runtime.topics.control("reward")
+        control.request(endpoint, "reward", Offer(bundle=bundle))
+
+    def close(self, failed: bool) -> None:
+        self._runtime.stopping.set()
+        if self._thread:
+            self._thread.join(timeout=10)
