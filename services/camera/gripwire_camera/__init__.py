@@ -1,0 +1,1 @@
+"""A camera on the bus: `camera/<name>`, one process per camera."""

@@ -1,0 +1,137 @@
+"""The camera service: pictures from a grabber to the topic, marked invalid while they are frozen."""
+
+import logging
+import queue
+from collections.abc import Callable
+from typing import Any
+
+from gripwire.messages import Command, Frame, Reply
+from gripwire.service import Runtime
+from gripwire_camera import opencv, sources
+from gripwire_camera.frozen import Frozen
+from gripwire_camera.grabber import Grabber
+from gripwire_camera.settings import Camera
+from gripwire_camera.sources import Picture
+
+log = logging.getLogger("gripwire.camera")
+
+WAIT_S = 0.05
+
+
+class CameraService:
+    """Publishes `camera/<name>`: every picture once, in order, as soon as it is there."""
+
+    rate_hz: float | None = None
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        self._runtime, self._name = runtime, name
+        self._settings = runtime.settings.section(f"cameras.{name}", Camera)
+        self._frozen = Frozen()
+        self._grabber: Grabber | None = None
+        self._source: sources.Source | None = None
+        self._published = 0
+
+    @property
+    def commands(self) -> dict[type[Command], Callable[[Any], Reply]]:
+        return {}
+
+    def setup(self) -> None:
+        self._source = sources.choose(self._name, self._settings)
+        self._publisher = self._runtime.publisher(f"camera/{self._name}")
+        self._grabber = Grabber(self._source)
+
+    def update(self) -> None:
+        grabber = self._grabber
+        assert grabber is not None
+        try:
+            self._publish(grabber.get(WAIT_S))
+        except queue.Empty:
+            if grabber.ended and not grabber.waiting:
+                log.info("the video %s is over after %d pictures", grabber.source.address, self._published)
+                self._runtime.stopping.set()
+        if grabber.error:
+            raise grabber.error
+        self._report(grabber)
+
+    def _report(self, grabber: Grabber) -> None:
+        self._runtime.problem("source", grabber.problem)
+        counts = self._runtime.counts
+        counts["dropped"] = grabber.dropped
+        counts["broken"] = grabber.source.broken
+        counts["connects"] = grabber.connects
+
+    def _publish(self, picture: Picture) -> None:
+        source = self._source
+        assert source is not None
+        if self._published == 0:
+            self._compare_size(picture)
+        try:
+            encoding, payload = encode(picture, self._settings)
+        except ValueError:
+            self._runtime.count("undecodable")
+            return
+        frozen = source.live and self._frozen.see(payload, picture.t_capture)
+        if frozen:
+            self._runtime.problem(
+                "frozen",
+                f"camera {self._name}: {source.address} has sent the very same picture for 1 s; "
+                "check the camera, or unplug it and plug it in again",
+            )
+            self._runtime.count("frozen")
+        else:
+            self._runtime.problem("frozen", "")
+        self._publisher.publish(
+            Frame(
+                t_capture=picture.t_capture,
+                valid=not frozen,
+                reason="frozen" if frozen else "",
+                camera=self._name,
+                width=picture.width,
+                height=picture.height,
+                encoding=encoding,  # type: ignore[arg-type]
+                exposure_seq=picture.exposure_seq,
+                source=source.address,
+                live=source.live,
+            ),
+            payload,
+        )
+        self._published += 1
+        self._runtime.count("frames")
+
+    def _compare_size(self, picture: Picture) -> None:
+        for key, wanted, got in (
+            ("width", self._settings.width, picture.width),
+            ("height", self._settings.height, picture.height),
+        ):
+            if wanted and wanted != got:
+                log.warning("asked for %s %d, the source gives %d; passed on as it is", key, wanted, got)
+
+    def close(self, failed: bool) -> None:
+        if self._grabber:
+            self._grabber.close()
+
+
+def encode(picture: Picture, settings: Camera) -> tuple[str, bytes]:
+    """The frame's ``encoding`` and payload. A JPEG from the source is passed on untouched."""
+    if settings.encoding == "jpeg" and isinstance(picture.data, bytes):
+        return "jpeg", picture.data
+    import numpy as np
+
+    cv2 = opencv.load()
+    if isinstance(picture.data, bytes):
+        image = cv2.imdecode(np.frombuffer(picture.data, np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            raise ValueError("the JPEG cannot be decoded")
+    else:
+        image = picture.data
+    if settings.encoding == "raw":
+        return "rgb8", cv2.cvtColor(image, cv2.COLOR_BGR2RGB).tobytes()
+    ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, settings.quality])
+    if not ok:
+        raise ValueError("the picture cannot be encoded as JPEG")
+    return "jpeg", data.tobytes()
+
+
+def build(name: str) -> Callable[[Runtime], CameraService]:
+    """What :func:`gripwire.service.run` needs to make this camera."""
+    return lambda runtime: CameraService(runtime, name)

@@ -1,0 +1,51 @@
+"""What a goal may be, and what becomes of it before it is sent. Pure."""
+
+import math
+from collections.abc import Mapping
+
+from gripwire.errors import UserError
+from gripwire.messages import JOINTS
+
+Limits = Mapping[str, tuple[float, float]]
+
+TOLERANCE = 10.0
+"""Degrees (gripper: per cent) beyond a joint's range from which a goal is refused instead of clipped: policies
+overshoot the ends a little all the time, but a wrong unit or a wrong joint is far off."""
+
+
+def check(goal: Mapping[str, float], limits: Limits) -> None:
+    """Refuse what no well-meaning client sends.
+
+    Raises:
+        UserError: no joint, an unknown joint, a value that is not a number or far outside the range.
+    """
+    if not goal:
+        raise UserError(f"a goal names at least one joint: {', '.join(JOINTS)}")
+    for joint, value in goal.items():
+        if joint not in JOINTS:
+            raise UserError(f"no joint `{joint}`; there are: {', '.join(JOINTS)}")
+        if not math.isfinite(value):
+            raise UserError(f"the goal for {joint} is {value}; give a finite number")
+        low, high = limits[joint]
+        if not low - TOLERANCE <= value <= high + TOLERANCE:
+            unit = "%" if joint == "gripper" else "degrees"
+            raise UserError(
+                f"the goal for {joint} is {value:g} {unit}, its range is {low:.0f} to {high:.0f}; "
+                "check the units and the calibration"
+            )
+
+
+def clip(
+    goal: Mapping[str, float], present: Mapping[str, float], limits: Limits, relative: Mapping[str, float]
+) -> dict[str, float]:
+    """The goal within the joints' ranges, then within ``relative`` of where each joint is.
+
+    The second step is LeRobot's ``ensure_safe_goal_position`` for the joints named; its own is not used
+    because it reads all six motors again, fails on one that is silent, and logs each clipped goal.
+    """
+    out = {}
+    for joint, value in goal.items():
+        low, high = limits[joint]
+        value = min(max(value, low), high)
+        out[joint] = min(max(value, present[joint] - relative[joint]), present[joint] + relative[joint])
+    return out

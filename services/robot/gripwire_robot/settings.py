@@ -1,0 +1,63 @@
+"""The section `[robot]` of gripwire.toml."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from gripwire.messages import JOINTS
+from gripwire.settings import Section
+
+
+def _known_joints(pose: dict[str, float]) -> dict[str, float]:
+    if unknown := sorted(set(pose) - set(JOINTS)):
+        raise ValueError(f"no joint `{unknown[0]}`; there are: {', '.join(JOINTS)}")
+    return pose
+
+
+Pose = Annotated[dict[str, float], AfterValidator(_known_joints)]
+"""Joint -> degrees (gripper: 0..100 per cent open). Joints that are not named stay where they are."""
+
+START = {
+    "shoulder_pan": 0.0, "shoulder_lift": -30.0, "elbow_flex": 30.0,
+    "wrist_flex": 60.0, "wrist_roll": 0.0, "gripper": 60.0,
+}  # fmt: skip
+REST = {
+    "shoulder_pan": 0.0, "shoulder_lift": -90.0, "elbow_flex": 90.0,
+    "wrist_flex": 40.0, "wrist_roll": 0.0,
+}  # fmt: skip
+
+
+class Robot(Section):
+    """The arm and how far it may be trusted to move."""
+
+    port: str | None = Field(None, description="serial port of the arm's bus")
+    id: str = Field("follower", min_length=1, description="LeRobot's id: the name of the calibration file")
+    calibration_dir: Path | None = Field(None, description="folder of <id>.json; LeRobot's own unless set")
+    rate_hz: float = Field(60.0, ge=1, le=200)
+    max_relative_target: float | dict[str, float] = Field(
+        20.0,
+        description="LeRobot's: how far from where it is a joint may be sent at once (degrees, gripper %)",
+    )
+    start_pose: Pose = Field(START, description="where `Reset` goes")
+    rest_pose: Pose = Field(REST, description="where the arm goes before its torque is cut at the end")
+    rest_seconds: float = Field(3.0, ge=0, le=3, description="longest time for that move")
+
+    def relative_limits(self) -> dict[str, float]:
+        """``max_relative_target`` by joint; a joint that a table leaves out gets LeRobot users' usual 20."""
+        given = self.max_relative_target
+        return {j: given.get(j, 20.0) if isinstance(given, dict) else given for j in JOINTS}
+
+    def calibration_file(self) -> Path:
+        """Where the calibration is: ``calibration_dir``, else where LeRobot keeps it.
+
+        LeRobot's rule is repeated here because importing it to ask takes five seconds.
+        """
+        folder = self.calibration_dir
+        if folder is None:
+            hub = Path(os.getenv("HF_HOME", "~/.cache/huggingface"))
+            home = Path(os.getenv("HF_LEROBOT_HOME", hub / "lerobot"))
+            folder = Path(os.getenv("HF_LEROBOT_CALIBRATION", home / "calibration"))
+            folder = folder / "robots" / "so_follower"
+        return folder.expanduser() / f"{self.id}.json"
