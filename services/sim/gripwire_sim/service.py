@@ -45,7 +45,7 @@ class SimService:
 
         try:
             import mujoco
-        except (ImportError, AttributeError) as e:  # its OpenGL backend is loaded with it
+        except Exception as e:  # its OpenGL backend is loaded with it, and each fails in its own way
             raise cannot_render(e) from e
         self._runtime.versions["mujoco"] = mujoco.__version__
         self._power_on()

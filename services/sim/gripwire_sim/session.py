@@ -45,11 +45,12 @@ class Session:
 
     def _arrive(self, pose: dict[str, float]) -> None:
         deadline = time.monotonic() + SETTLE_S + 3
-        far = ""
+        far, seen = "", None
         while time.monotonic() < deadline:
-            received = self._state.wait(0.2)
+            received = self._state.wait(0.2, after=seen)
             if received is None:
                 continue
+            seen = received
             off = {name: abs(received.message.position[name] - goal) for name, goal in pose.items()}
             far = max(off, key=lambda name: off[name])
             if received.message.valid and off[far] < _NEAR:
