@@ -1,0 +1,154 @@
+"""`gripwire recorder ...`: flags only."""
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gripwire import control
+from gripwire.cli import options
+from gripwire.errors import UserError
+from gripwire.messages import Command, DiscardEpisode, Done, EpisodeState, Health, StartEpisode, StopEpisode
+from gripwire.settings import Settings
+
+if TYPE_CHECKING:
+    from gripwire.bus import Latest, Received
+
+app = typer.Typer(no_args_is_help=True, help="Record episodes as LeRobot datasets.")
+
+_SAVE_TIMEOUT_S = 120.0
+
+
+@app.command()
+def run(
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+    fps: Annotated[int | None, typer.Option(help="Rows per second of the datasets; 10.")] = None,
+) -> None:
+    """Run the recorder in the foreground."""
+    from gripwire import service
+    from gripwire_recorder.service import build
+
+    code = service.run("recorder", options.load(config, data, port_base, recorder__fps=fps), build)
+    # Python cannot end cleanly while a thread is deep inside LeRobot's imports. All files are closed by now.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@app.command()
+def start(
+    task: Annotated[str, typer.Option(help="What the robot does, in words.")],
+    dataset: Annotated[
+        str, typer.Option(help="Name under datasets/; appended to if it exists.")
+    ] = "recording",
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+) -> None:
+    """Begin an episode."""
+    settings = options.load(config, data, port_base)
+    typer.echo(_ask(settings, StartEpisode(task=task, dataset=dataset)))
+
+
+@app.command()
+def stop(
+    wait: Annotated[bool, typer.Option(help="Wait until the episode is durable.")] = True,
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+) -> None:
+    """End the episode and save it."""
+    from gripwire.bus import Latest
+
+    settings = options.load(config, data, port_base)
+    with Latest(settings.topics["episode"], EpisodeState) as reader:
+        before = reader.wait(5.0)
+        text = _ask(settings, StopEpisode())
+        if not wait or before is None:
+            typer.echo(text)
+            return
+        state = _until_saved(reader, before)
+    typer.echo(f"episode {state.episode} of dataset `{state.dataset}` is saved: {state.rows} rows")
+    if state.drops:
+        lost = ", ".join(f"{n} of {topic}" for topic, n in sorted(state.drops.items()))
+        typer.echo(f"messages lost on the way: {lost}", err=True)
+    if state.problem:
+        typer.echo(f"but look at it: {state.problem}", err=True)
+
+
+@app.command()
+def discard(
+    config: options.Config = None, data: options.Data = None, port_base: options.PortBase = None
+) -> None:
+    """Throw away the episode that is being recorded."""
+    typer.echo(_ask(options.load(config, data, port_base), DiscardEpisode()))
+
+
+@app.command()
+def status(
+    json: options.Json = False,
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+) -> None:
+    """Say what the recorder is doing."""
+    from gripwire.bus import Latest
+
+    topics = options.load(config, data, port_base).topics
+    with (
+        Latest(topics["episode"], EpisodeState) as states,
+        Latest(topics["health/recorder"], Health) as beats,
+    ):
+        health, latest = beats.wait(3.0), states.wait(1.0)
+    if health is None:
+        raise UserError("no recorder is running here; `gripwire recorder run` starts one")
+    state = latest.message if latest else None
+    if json:
+        options.emit(
+            {
+                "health": health.message.state, "problem": health.message.problem,
+                "ready_to_save": "lerobot" in health.message.versions,
+                "episode": state.model_dump() if state else None,
+            }
+        )  # fmt: skip
+        return
+    typer.echo(f"{health.message.state}{': ' if health.message.problem else ''}{health.message.problem}")
+    if state and state.dataset:
+        typer.echo(
+            f"{state.state}: episode {state.episode} of `{state.dataset}`, {state.rows} rows, {state.task!r}"
+        )
+        typer.echo(
+            f"saved since start: {state.saved}; worst skew {state.worst_skew_ms:.1f} ms; lost: {state.drops}"
+        )
+    if state and state.problem:
+        typer.echo(f"problem: {state.problem}")
+
+
+def _ask(settings: Settings, command: Command) -> str:
+    done = control.request(settings.topics.control("recorder"), "recorder", command, timeout_s=15.0)
+    return done.text if isinstance(done, Done) else ""
+
+
+def _until_saved(reader: "Latest[EpisodeState]", seen: "Received[EpisodeState]") -> EpisodeState:
+    """The state once nothing waits to be saved any more."""
+    before, deadline = seen.message.saved, time.monotonic() + _SAVE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        received = reader.wait(1.0, after=seen)
+        if received is None:
+            continue
+        seen, state = received, received.message
+        if state.state == "saving" and state.problem:
+            raise UserError(state.problem)
+        if state.state == "idle":
+            if state.saved > before:
+                return state
+            raise UserError(
+                state.problem or "the episode was not saved; `gripwire recorder status` tells more"
+            )
+    raise UserError(
+        f"the episode is not saved after {_SAVE_TIMEOUT_S:g} s; `gripwire recorder status` tells more"
+    )

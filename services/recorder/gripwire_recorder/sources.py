@@ -1,0 +1,136 @@
+"""What is recorded: one reader per topic, whether it is alive, and what of it may enter an episode."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gripwire import clock
+from gripwire.bus import Queued, Received
+from gripwire.errors import UserError
+from gripwire.messages import Frame, Message, RobotAction, RobotState
+from gripwire.service import Runtime
+from gripwire_recorder.take import Take, has_all_joints
+
+SILENT_S = 1.0
+"""A topic faster than 10 Hz that says nothing for so long is not alive."""
+_DEPTH = 600
+"""Messages kept for us while the loop cannot drain (20 s of a camera: LeRobot's import holds the GIL)."""
+
+Sizes = dict[str, tuple[int, int]]
+"""Height and width of each camera's pictures."""
+
+
+@dataclass
+class Source:
+    """One topic: its reader, its last good message, and what is wrong with the newest."""
+
+    topic: str
+    reader: Queued[Any]
+    needed: bool
+    last: Received[Any] | None = None
+    heard: float = 0.0  # monotonic seconds of the last good message
+    refusal: str = ""
+
+    def silent_s(self) -> float:
+        return time.monotonic() - self.heard
+
+
+class Sources:
+    """All camera slots, ``robot/state`` (both needed) and ``robot/action``."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._since = time.monotonic()
+        models: dict[str, tuple[type[Message], bool]] = {
+            f"camera/{camera}": (Frame, True) for camera in runtime.settings.cameras
+        }
+        models |= {"robot/state": (RobotState, True), "robot/action": (RobotAction, False)}
+        self._all = []
+        for topic, (model, needed) in models.items():
+            depth = max(_DEPTH, runtime.topics[topic].depth)
+            self._all.append(Source(topic, runtime.queued(topic, model, depth), needed))
+
+    def __iter__(self) -> Iterator[Source]:
+        return iter(self._all)
+
+    def needed(self) -> list[Source]:
+        """Those without which there is no row."""
+        return [source for source in self._all if source.needed]
+
+    def lost(self) -> dict[str, int]:
+        """Messages lost on the way so far, by topic."""
+        return {source.topic: source.reader.gaps.lost for source in self._all}
+
+    def drain(self, sizes: Sizes | None) -> Iterator[Received[Any]]:
+        """Every good message that has arrived; ``sizes``: of the pictures of the episode under way."""
+        for source in self._all:
+            lost = source.reader.gaps.lost
+            for received in source.reader.drain():
+                self._runtime.count(source.topic)
+                source.refusal = refusal(source.topic, received, sizes or {})
+                text = f"{source.topic} is not recorded: {source.refusal}" if source.refusal else ""
+                self._runtime.problem(f"refused {source.topic}", text)
+                if not source.refusal:
+                    source.last, source.heard = received, time.monotonic()
+                    yield received
+            if source.reader.gaps.lost > lost:
+                self._runtime.count(f"lost {source.topic}", source.reader.gaps.lost - lost)
+
+    def warming_up(self) -> bool:
+        """Whether someone may not have been heard only because we have just begun to listen."""
+        fresh = time.monotonic() - self._since < 2 * SILENT_S
+        return fresh and any(source.last is None and not source.refusal for source in self.needed())
+
+    def check(self) -> Sizes:
+        """The sizes of the pictures, when every needed topic is there and usable.
+
+        Raises:
+            UserError: one is not, and why.
+        """
+        sizes: Sizes = {}
+        for source in self.needed():
+            if source.last is None or source.refusal or source.silent_s() > SILENT_S:
+                service = self._runtime.topics[source.topic].owner.split("/")[0]
+                why = source.refusal or f"nothing arrives on it; does `gripwire {service} run` run?"
+                raise UserError(f"no episode can begin without {source.topic}: {why}")
+            if isinstance(frame := source.last.message, Frame):
+                if frame.width % 2 or frame.height % 2:  # H.264 keeps colour for every second pixel only
+                    size = f"{frame.width}x{frame.height}"
+                    raise UserError(
+                        f"{source.topic}: video cannot have the odd size {size}; set another size"
+                    )
+                sizes[frame.camera] = (frame.height, frame.width)
+        return sizes
+
+
+def refusal(topic: str, received: Received[Any], sizes: Sizes) -> str:
+    """Why this message must not become part of an episode; empty when it may."""
+    message = received.message
+    if message.host != clock.host_id():
+        return (
+            "it comes from another machine, whose capture times cannot be compared with this one's; "
+            "run the recorder on the machine of its cameras and robot"
+        )
+    if not message.valid:
+        return getattr(message, "reason", "") or "its publisher does not vouch for it"
+    if not isinstance(message, Frame):
+        return "" if has_all_joints(message.position) else "a joint is missing or not a number"
+    if received.payload is None:
+        return "its messages carry no picture"
+    if topic != f"camera/{message.camera}":
+        return f"its pictures say that they are camera `{message.camera}`'s"
+    if (message.height, message.width) != sizes.get(message.camera, (message.height, message.width)):
+        return f"its pictures became {message.width}x{message.height} during the episode"
+    return ""
+
+
+def offer(take: Take, received: Received[Any]) -> None:
+    """Give a good message to an episode under way."""
+    message = received.message
+    if isinstance(message, Frame):
+        take.frame(message, bytes(received.payload or b""))
+    elif isinstance(message, RobotState):
+        take.state(message)
+    else:
+        take.action(message)

@@ -1,0 +1,212 @@
+"""Dataset folders that are always whole: an episode is added beside the dataset, then both are exchanged.
+
+LeRobot writes an episode into a dozen files, some of them in place; killed in between, it leaves a dataset
+that does not open. So it never writes into the dataset itself but into a copy beside it (hard links for what
+is never written again, so the copy costs nothing), and one atomic exchange of the two folders makes the
+episode part of the dataset.
+"""
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gripwire.errors import UserError
+from gripwire.files import fsync_dir
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+_ASIDE, _OLD = ".saving", ".replaced"
+# LeRobot writes these once and then only adds new ones (writer.py makes sure); all else it writes in place.
+_WRITTEN_ONCE = (("data", ".parquet"), ("videos", ".mp4"), ("meta/episodes", ".parquet"))
+
+
+class Incomplete(Exception):
+    """What was written is not what had to be written; the text says what is missing."""
+
+
+class Store:
+    """The ``datasets`` folder, owned by one recorder at a time.
+
+    Raises:
+        UserError: another recorder owns it, or it cannot be written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            # Held until close(), and given up by the kernel should we be killed.
+            self._lock = open(root / ".recorder.lock", "w")  # noqa: SIM115
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise UserError(
+                f"another recorder writes into {root}: stop it, or give this one its own folder with --data"
+            ) from e
+        except OSError as e:
+            raise UserError(
+                f"{root}: cannot be written: {e.strerror}; check the folder's permissions, "
+                "or choose another with --data"
+            ) from e
+
+    def close(self) -> None:
+        self._lock.close()
+
+    def path(self, name: str) -> Path:
+        """Where dataset ``name`` is or will be.
+
+        Raises:
+            UserError: not a name.
+        """
+        if not _NAME.match(name):
+            raise UserError(
+                f"dataset name `{name}`: use letters, digits, `.`, `_` and `-`, and a letter or digit first"
+            )
+        return (self.root / name).resolve()  # the name may be a link to a folder on another disk
+
+    def info(self, name: str) -> dict[str, Any] | None:
+        """The dataset's ``meta/info.json``; None where the name is still free.
+
+        Raises:
+            UserError: the name is taken by something that no episode can be added to.
+        """
+        path = self.path(name)
+        if not path.exists():
+            return None
+        try:
+            info = json.loads((path / "meta" / "info.json").read_text())
+            episodes = int(info["total_episodes"])
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise UserError(f"{path} is not a LeRobot dataset; name another dataset, or move it away") from e
+        if episodes == 0:
+            raise UserError(
+                f"{path} is a dataset without a saved episode, which LeRobot cannot append to; "
+                "name another dataset, or move it away"
+            )
+        return dict(info)
+
+    def recover(self) -> list[str]:
+        """Undo what a killed recorder left half-done; what was done, in words."""
+        done = []
+        linked = {path.resolve().parent for path in self.root.iterdir() if path.is_symlink()}
+        for folder in (self.root, *(linked - {self.root})):
+            for old in sorted(folder.glob(f".*{_OLD}")):
+                # Only where folders cannot be exchanged in one step: the dataset may be between two names.
+                path = folder / old.name.removeprefix(".").removesuffix(_OLD)
+                if path.exists():
+                    shutil.rmtree(old, ignore_errors=True)
+                else:
+                    os.rename(old, path)
+                    done.append(f"dataset {path.name} put back in its place")
+            for aside in sorted(folder.glob(f".*{_ASIDE}")):
+                shutil.rmtree(aside, ignore_errors=True)
+                done.append(f"{aside.name} removed: an episode whose saving was cut short")
+        return done
+
+
+class Staging:
+    """A copy of a dataset (or room for a new one) in which one episode is written; then :meth:`publish`."""
+
+    def __init__(self, dataset: Path) -> None:
+        self.dataset = dataset
+        self.path = dataset.with_name(f".{dataset.name}.{os.getpid()}{_ASIDE}")
+        self.is_new = not dataset.exists()
+        self._taken: dict[Path, tuple[int, int]] = {}  # what was copied, as it was: size and mtime
+
+    def prepare(self) -> None:
+        """Take the copy."""
+        self.discard()
+        if not self.is_new:
+            for source in _files(self.dataset):
+                relative = source.relative_to(self.dataset)
+                self._taken[relative] = _state(source)
+                _copy(source, self.path / relative, link=_written_once(relative))
+
+    def changed_meanwhile(self) -> bool:
+        """Whether someone else wrote to the dataset's own files since the copy was taken."""
+        if self.is_new:
+            return self.dataset.exists()
+        now = {path.relative_to(self.dataset): _state(path) for path in _files(self.dataset)}
+        return any(
+            now.get(path) != self._taken.get(path)
+            for path in now.keys() | self._taken.keys()
+            if path.parts[0] in ("data", "videos", "meta")
+        )
+
+    def publish(self) -> None:
+        """Make the copy the dataset, durably. What others have put beside LeRobot's files is carried over."""
+        self._sync()
+        if self.is_new:
+            os.rename(self.path, self.dataset)
+        else:
+            for late in _files(self.dataset):
+                relative = late.relative_to(self.dataset)
+                if self._taken.get(relative) != _state(late):
+                    _copy(late, self.path / relative, link=False)
+            _exchange(self.path, self.dataset)
+        fsync_dir(self.dataset.parent)
+        self.discard()
+
+    def _sync(self) -> None:
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                path = Path(folder) / name
+                relative = path.relative_to(self.path)
+                if relative not in self._taken or not _written_once(relative):
+                    with open(path, "rb") as file:
+                        os.fsync(file.fileno())
+            fsync_dir(Path(folder))
+
+    def discard(self) -> None:
+        """Remove the copy; after :meth:`publish`, what it has replaced."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _state(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _written_once(relative: Path) -> bool:
+    text = relative.as_posix()
+    return any(text.startswith(f"{top}/") and text.endswith(end) for top, end in _WRITTEN_ONCE)
+
+
+def _copy(source: Path, target: Path, link: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        try:
+            os.link(source, target)
+            return
+        except OSError as e:
+            if e.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK):
+                raise
+    shutil.copy2(source, target)
+
+
+def _exchange(new: Path, present: Path) -> None:
+    """Give each of two folders the other's name: in one step where the system can."""
+    swap, at_cwd = 2, -100  # RENAME_EXCHANGE of renameat2(2), RENAME_SWAP of renamex_np(2); AT_FDCWD
+    a, b = os.fsencode(new), os.fsencode(present)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "linux" and hasattr(libc, "renameat2"):
+        if libc.renameat2(at_cwd, a, at_cwd, b, swap) == 0:
+            return
+    elif sys.platform == "darwin" and libc.renamex_np(a, b, swap) == 0:
+        return
+    # Some network file systems cannot: Store.recover() finishes this if we die in between.
+    old = present.with_name(f".{present.name}{_OLD}")
+    shutil.rmtree(old, ignore_errors=True)
+    os.rename(present, old)
+    os.rename(new, present)
+    os.rename(old, new)
