@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 HUNG_AFTER_S = 5.0
 """A loop that has not turned for so long is reported as degraded."""
 
+BEAT_S = 1.0
+"""Between two heartbeats."""
+
 EXIT_OK, EXIT_USER_ERROR, EXIT_BUG = 0, 1, 70
 
 
@@ -168,7 +171,7 @@ class Heartbeat:
             self._publisher.publish(self._beat())
             if ending:
                 return
-            self._kick.wait(1.0)
+            self._kick.wait(BEAT_S)
 
     def _beat(self) -> Health:
         runtime, now = self._runtime, time.monotonic()

@@ -178,6 +178,7 @@ def _read_file(settings: Settings) -> None:
     for key, value in _flatten(tree):
         origin = f"{path}:{lines.get(key, lines.get(key[:-1], 1))}"
         if (len(key) > 1 or value == {}) and key[0] not in known:
+            origin = f"{path}:{lines.get(key[:1], lines.get(key, 1))}"
             raise UserError(f"{origin}: unknown section [{key[0]}]; known: {', '.join(sorted(known))}")
         if len(key) > 1 or value != {}:
             settings.values[key] = _Value(value, origin)
