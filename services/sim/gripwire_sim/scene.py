@@ -22,7 +22,8 @@ CUBE_HALF = 0.0125
 CAMERA = "wrist_cam"
 SEEN_BODIES = {"gripper", "moving_jaw_so101_v1", "camera_mount"}
 """The parts of the arm that its own camera can see; drawing the rest took two thirds of the time."""
-_SEEN_GRID, _UNSEEN_GRID = 0.0010, 0.0060
+_GRID = 0.0010
+"""How coarsely those are drawn, metres."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,26 @@ def _assets() -> tuple[bytes, dict[str, bytes]]:
     }
     assets = {}
     for mesh in sorted((path.parent / "assets").glob("*.stl")):
-        data = mesh.read_bytes()
-        if "_gripper_part" not in mesh.name:  # those are what touches the cube: kept as they are
-            data = lighten(data, _SEEN_GRID if mesh.name in seen else _UNSEEN_GRID)
+        if mesh.name in seen:
+            data = lighten(mesh.read_bytes(), _GRID)
+        elif "_gripper_part" in mesh.name:  # what touches the cube: kept as it is
+            data = mesh.read_bytes()
+        else:
+            data = _stl(_TETRAHEDRON)
         assets[f"assets/{mesh.name}"] = data
     return path.read_bytes(), assets
 
 
 _STL = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+_TETRAHEDRON = 0.01 * np.vstack([np.zeros(3), np.eye(3)])[[[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]]
+"""Stands for a mesh that is never drawn: their files are 15 MB, and compiling them takes half a second."""
+
+
+def _stl(triangles: NDArray[np.float64]) -> bytes:
+    """Triangles (n, 3, 3) in metres as a binary STL."""
+    out = np.zeros(len(triangles), dtype=_STL)
+    out["corners"] = triangles
+    return bytes(80) + struct.pack("<I", len(out)) + out.tobytes()
 
 
 def lighten(stl: bytes, grid: float) -> bytes:
@@ -172,9 +185,7 @@ def lighten(stl: bytes, grid: float) -> bytes:
     first = faces.argmin(axis=1)
     faces = np.stack([faces[np.arange(len(faces)), (first + k) % 3] for k in range(3)], axis=1)
     faces = faces[np.unique(_key(faces), return_index=True)[1]]
-    out = np.zeros(len(faces), dtype=_STL)
-    out["corners"] = means[faces]
-    return stl[:80] + struct.pack("<I", len(out)) + out.tobytes()
+    return _stl(means[faces])
 
 
 def _key(triples: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.int64]:
