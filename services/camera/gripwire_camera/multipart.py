@@ -136,5 +136,9 @@ def _blank_line(buffer: bytearray) -> tuple[int, int] | None:
     for blank in (b"\r\n", b"\n"):
         if buffer.startswith(blank):  # no headers at all
             return 0, len(blank)
-    ends = [(at, at + len(stop)) for stop in (b"\r\n\r\n", b"\n\n") if (at := buffer.find(stop)) >= 0]
+    ends = [
+        (at, at + len(stop))
+        for stop in (b"\r\n\r\n", b"\n\n")
+        if (at := buffer.find(stop, 0, MAX_HEADER_BYTES)) >= 0
+    ]
     return min(ends) if ends else None

@@ -80,12 +80,14 @@ def _load(settings: Robot) -> Any:
         robot = SO101Follower(config)
     except Exception as e:  # LeRobot's parser raises a family of unrelated types for a broken file
         raise UserError(
-            f"the calibration {path} cannot be read ({type(e).__name__}): restore it, or {_how_to_calibrate(settings)}"
+            f"the calibration {path} cannot be read ({type(e).__name__}): restore it, "
+            f"or {_how_to_calibrate(settings)}"
         ) from e
     known = robot.calibration
     if wrong := [j for j in JOINTS if j not in known or known[j].range_min >= known[j].range_max]:
         raise UserError(
-            f"the calibration {path} says nothing usable about {', '.join(wrong)}: {_how_to_calibrate(settings)}"
+            f"the calibration {path} says nothing usable about {', '.join(wrong)}: "
+            f"{_how_to_calibrate(settings)}"
         )
     return robot
 

@@ -9,8 +9,8 @@ from gripwire.messages import JOINTS
 Limits = Mapping[str, tuple[float, float]]
 
 TOLERANCE = 10.0
-"""Degrees (gripper: per cent) beyond a joint's range from which a goal is refused instead of clipped: policies
-overshoot the ends a little all the time, but a wrong unit or a wrong joint is far off."""
+"""Degrees (gripper: per cent) beyond a joint's range from which a goal is refused instead of clipped:
+policies overshoot the ends a little all the time, but a wrong unit or a wrong joint is far off."""
 
 
 def check(goal: Mapping[str, float], limits: Limits) -> None:
@@ -35,6 +35,11 @@ def check(goal: Mapping[str, float], limits: Limits) -> None:
             )
 
 
+def within(goal: Mapping[str, float], limits: Limits) -> dict[str, float]:
+    """The goal within the joints' ranges."""
+    return {joint: min(max(value, limits[joint][0]), limits[joint][1]) for joint, value in goal.items()}
+
+
 def clip(
     goal: Mapping[str, float], present: Mapping[str, float], limits: Limits, relative: Mapping[str, float]
 ) -> dict[str, float]:
@@ -43,9 +48,7 @@ def clip(
     The second step is LeRobot's ``ensure_safe_goal_position`` for the joints named; its own is not used
     because it reads all six motors again, fails on one that is silent, and logs each clipped goal.
     """
-    out = {}
-    for joint, value in goal.items():
-        low, high = limits[joint]
-        value = min(max(value, low), high)
-        out[joint] = min(max(value, present[joint] - relative[joint]), present[joint] + relative[joint])
-    return out
+    return {
+        joint: min(max(value, present[joint] - relative[joint]), present[joint] + relative[joint])
+        for joint, value in within(goal, limits).items()
+    }

@@ -33,7 +33,7 @@ SAME_REQUEST_S = 0.5
 
 
 class RobotService:
-    """Drives the arm. All of it, command handlers included, runs on the main thread: the bus needs no lock."""
+    """Drives the arm. All of it, commands included, runs on the main thread: the bus needs no lock."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -155,7 +155,7 @@ class RobotService:
             raise UserError(
                 f"the arm cannot get there in {command.seconds:g} s: give at least {shortest:.1f} s"
             )
-        target = limits.clip(target, target, self._arm.limits, self._relative)
+        target = limits.within(target, self._arm.limits)
         self._source = "reset"
         self._move = motion.Move(start, target, time.monotonic(), command.seconds)
         return Done(text=f"on the way, {command.seconds:g} s; `robot/action` shows the pose asked for")
@@ -319,7 +319,7 @@ class RobotService:
         """Move to the rest pose within ``rest_seconds``; another signal ends the move at once."""
         arm, begin = self._arm, time.monotonic()
         hurry = _second_signal()
-        target = limits.clip(self._settings.rest_pose, self._settings.rest_pose, arm.limits, self._relative)
+        target = limits.within(self._settings.rest_pose, arm.limits)
         start = {joint: arm.position[joint] for joint in target}
         needed = motion.shortest(start, target, REST_SPEED)
         longest = self._settings.rest_seconds

@@ -34,7 +34,8 @@ class Servos:
     def ask[T](self, exchange: Callable[[], T]) -> T:
         """One exchange through the driver.
 
-        What is left of an earlier one is thrown away first: the driver would take a late answer for this one's.
+        What is left of an earlier one is thrown away first: the driver would take a late answer for this
+        one's.
         """
         handler = self._bus.port_handler
         try:

@@ -20,13 +20,15 @@ Pose = Annotated[dict[str, float], AfterValidator(_known_joints)]
 """Joint -> degrees (gripper: 0..100 per cent open). Joints that are not named stay where they are."""
 
 START = {
-    "shoulder_pan": 0.0, "shoulder_lift": -30.0, "elbow_flex": 30.0,
-    "wrist_flex": 60.0, "wrist_roll": 0.0, "gripper": 60.0,
+    "shoulder_pan": 0.0, "shoulder_lift": 3.0, "elbow_flex": -1.5,
+    "wrist_flex": 88.5, "wrist_roll": 0.0, "gripper": 40.0,
 }  # fmt: skip
+"""The gripper points down, its tip 25 cm in front of the base and 7 cm above the table."""
 REST = {
     "shoulder_pan": 0.0, "shoulder_lift": -90.0, "elbow_flex": 90.0,
     "wrist_flex": 40.0, "wrist_roll": 0.0,
 }  # fmt: skip
+"""Folded; the gripper keeps what it holds until torque goes."""
 
 
 class Robot(Section):

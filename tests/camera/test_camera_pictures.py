@@ -1,0 +1,59 @@
+"""What is known of a picture without decoding it, and whether the camera still looks."""
+
+import types
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gripwire_camera import jpeg
+from gripwire_camera.frozen import Frozen
+
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize("size", [(160, 120), (640, 480), (1280, 720)])
+def test_the_size_is_read_from_the_frame_header(
+    helpers: types.SimpleNamespace, size: tuple[int, int]
+) -> None:
+    assert jpeg.size(helpers.jpeg(helpers.numbered(5, size))) == size
+
+
+def test_a_progressive_picture_has_a_size_too(helpers: types.SimpleNamespace) -> None:
+    import cv2
+
+    ok, data = cv2.imencode(".jpg", helpers.numbered(5), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    assert ok
+    assert jpeg.size(data.tobytes()) == (160, 120)
+
+
+@given(st.binary(max_size=200))
+def test_what_is_no_jpeg_is_refused_and_never_crashes(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not a JPEG"):
+        jpeg.size(b"\x00" + data)
+    jpeg.end(data)
+    jpeg.complete(data)
+
+
+def test_padding_after_the_end_marker_is_still_a_whole_picture(helpers: types.SimpleNamespace) -> None:
+    picture = helpers.jpeg(helpers.numbered(1))
+    assert jpeg.complete(picture + b"\0" * 20)
+    assert not jpeg.complete(picture[:-2])
+
+
+def test_the_same_bytes_for_a_second_are_a_frozen_picture() -> None:
+    frozen = Frozen()
+    assert [frozen.see(b"same", t * SECOND // 4) for t in range(6)] == [False] * 4 + [True] * 2
+
+
+def test_one_different_picture_thaws_it() -> None:
+    frozen = Frozen()
+    frozen.see(b"a", 0)
+    assert frozen.see(b"a", 2 * SECOND)
+    assert not frozen.see(b"b", 3 * SECOND)
+    assert not frozen.see(b"b", 3 * SECOND + SECOND // 2)
+
+
+def test_a_lively_camera_is_never_frozen() -> None:
+    frozen = Frozen()
+    assert not any(frozen.see(b"%d" % t, t * SECOND // 30) for t in range(300))
