@@ -14,7 +14,9 @@ import pytest
 
 from gripwire.clock import host_id, monotonic_ns
 from gripwire.errors import UserError
-from gripwire_sim import mjpeg, truth
+from gripwire_sim import demonstrator, mjpeg, truth
+from gripwire_sim.kinematics import Arm
+from gripwire_sim.painter import Painter
 from gripwire_sim.picture import Camera, Exposure, Renderer, Sensor
 from gripwire_sim.scene import Scene
 from gripwire_sim.web import Web
@@ -196,6 +198,22 @@ def test_a_dim_lamp_darkens_the_picture_and_a_reset_keeps_it_dim(drawn: tuple[Wo
     assert renderer.draw()[1].mean() == pytest.approx(dim)
     world.dim(1.0)
     assert renderer.draw()[1].mean() == pytest.approx(bright)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_painted_pictures_show_what_mujocos_renderer_shows(
+    drawn: tuple[World, Renderer], arm_model: Arm, seed: int
+) -> None:
+    world, renderer = drawn
+    painter = Painter(world, 640, 480)
+    scene = Scene.draw(seed)
+    script = demonstrator.script(arm_model, "grasp_release", scene.cube, scene.cube_yaw, seed)
+    world.reset(scene)
+    for i, _ in enumerate(demonstrator.rehearse(world, script)):
+        if i % 25 == 0:
+            theirs, ours = renderer.draw()[1].astype(int), painter.draw()[1].astype(int)
+            off = np.abs(theirs - ours).max(axis=2)
+            assert np.mean(off > 24) < 0.04, f"waypoint {i}: too many pixels differ"
 
 
 def test_noise_is_a_webcams() -> None:

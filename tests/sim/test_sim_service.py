@@ -135,11 +135,24 @@ def test_a_second_bench_on_the_same_ports_is_refused_in_one_sentence(
     devices_answer(stack)
 
 
-def test_without_opengl_it_says_what_to_install(stack: Settings) -> None:
+def test_without_opengl_it_paints_and_says_what_to_install(stack: Settings) -> None:
+    process = start(stack, MUJOCO_GL="disable")
+    try:
+        until_ready(stack, process)
+        devices_answer(stack)
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "apt install libegl1" in said
+    assert "Traceback" not in said
+
+
+def test_an_opengl_that_does_not_exist_is_an_error_with_its_remedy(stack: Settings) -> None:
     process = start(stack, MUJOCO_GL="bogus")
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "apt install libegl1" in said
+    assert "unset MUJOCO_GL" in said
     assert "Traceback" not in said
 
 

@@ -6,14 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gripwire.errors import UserError
 from gripwire_sim.scene import CAMERA
 from gripwire_sim.world import Snapshot, World
+
+if TYPE_CHECKING:
+    from gripwire_sim.painter import Painter
 
 log = logging.getLogger("gripwire.sim")
 
@@ -41,10 +43,7 @@ class Renderer:
         self._world = world
         self._data = mujoco.MjData(world.model)
         self._pixels = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-        try:
-            self._renderer = mujoco.Renderer(world.model, HEIGHT, WIDTH)
-        except Exception as e:  # every backend raises its own kind
-            raise cannot_render(e) from e
+        self._renderer = mujoco.Renderer(world.model, HEIGHT, WIDTH)
         # Shadows triple the time of a frame; the rest has nothing to show on this table.
         for flag in ("SHADOW", "REFLECTION", "SKYBOX", "HAZE"):
             self._renderer.scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = 0
@@ -60,14 +59,19 @@ class Renderer:
         self._renderer.close()
 
 
-def cannot_render(error: Exception) -> UserError:
-    """The error for a machine without an OpenGL that draws without a display."""
-    backend = os.environ.get("MUJOCO_GL", "the platform's")
-    return UserError(
-        f"the bench cannot draw its camera's pictures: the OpenGL backend `{backend}` failed "
-        f"({type(error).__name__}); on Debian or Ubuntu install it with `apt install libegl1 "
-        "libgl1-mesa-dri` (it needs no GPU), or choose another with MUJOCO_GL=osmesa or glfw"
-    )
+def open_renderer(world: World) -> "Renderer | Painter":
+    """MuJoCo's own renderer, or the painter on a machine whose OpenGL does not draw."""
+    try:
+        return Renderer(world)
+    except Exception as e:  # every backend raises its own kind
+        from gripwire_sim.painter import Painter
+
+        log.warning(
+            "OpenGL (MUJOCO_GL=%s) does not draw here (%s): the pictures are painted instead, without "
+            "highlights; for MuJoCo's own, `apt install libegl1 libgl1-mesa-dri` (no GPU needed)",
+            os.environ.get("MUJOCO_GL", ""), type(e).__name__,
+        )  # fmt: skip
+        return Painter(world, WIDTH, HEIGHT)
 
 
 class Sensor:
@@ -109,6 +113,7 @@ class Camera:
         self.cost_ms = 0.0
         """Smoothed time from the exposure to the JPEG."""
         self.failure: Exception | None = None
+        self.drawn_by = ""
         self._world, self._period, self._on_exposure = world, 1.0 / rate_hz, on_exposure
         # More than any rate has grown by when the bench starts again.
         self._seq = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 5_000_000
@@ -130,7 +135,8 @@ class Camera:
 
     def _run(self) -> None:
         try:
-            renderer = Renderer(self._world)
+            renderer = open_renderer(self._world)
+            self.drawn_by = type(renderer).__name__.lower()
         except Exception as e:
             self.failure = e
             self.ready.set()
@@ -144,7 +150,7 @@ class Camera:
             renderer.close()
             self.ready.set()
 
-    def _expose_for_ever(self, renderer: Renderer) -> None:
+    def _expose_for_ever(self, renderer: "Renderer | Painter") -> None:
         sensor = Sensor()
         due = time.monotonic()
         while not self._stop.wait(max(0.0, due - time.monotonic())):
@@ -161,7 +167,7 @@ class Camera:
                 self._news.notify_all()
             self.ready.set()
 
-    def _expose(self, renderer: Renderer, sensor: Sensor) -> None:
+    def _expose(self, renderer: "Renderer | Painter", sensor: Sensor) -> None:
         snapshot, pixels = renderer.draw()
         self._seq += 1
         self._on_exposure(self._seq, snapshot)

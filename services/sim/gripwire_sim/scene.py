@@ -168,13 +168,20 @@ def _stl(triangles: NDArray[np.float64]) -> bytes:
 
 
 def lighten(stl: bytes, grid: float) -> bytes:
-    """Simplify a binary STL by vertex clustering (Rossignac and Borrel, 1993).
+    """Simplify a binary STL with :func:`cluster`: the arm's CAD meshes have 20,000 to 50,000 triangles each,
+    and a software renderer pays for every one."""
+    count = struct.unpack_from("<I", stl, 80)[0]
+    triangles = np.frombuffer(stl, dtype=_STL, offset=84, count=count)
+    return _stl(cluster(triangles["corners"].astype(np.float64), grid))
+
+
+def cluster(triangles: NDArray[np.float64], grid: float) -> NDArray[np.float64]:
+    """Simplify triangles (n, 3, 3) by vertex clustering (Rossignac and Borrel, 1993).
 
     Corners that share a cell of ``grid`` metres become one, at their mean; triangles that collapse or repeat
-    go. The arm's CAD meshes have 20,000 to 50,000 triangles each and a software renderer pays for every one.
+    go.
     """
-    triangles = np.frombuffer(stl, dtype=_STL, offset=84, count=struct.unpack_from("<I", stl, 80)[0])
-    corners = triangles["corners"].reshape(-1, 3).astype(np.float64)
+    corners = triangles.reshape(-1, 3)
     _, cell = np.unique(_key(np.floor(corners / grid)), return_inverse=True)
     size = np.bincount(cell)
     means = np.stack([np.bincount(cell, corners[:, axis]) / size for axis in range(3)], axis=1)
@@ -184,8 +191,7 @@ def lighten(stl: bytes, grid: float) -> bytes:
     # The same triangle may start at any of its corners; bring the smallest first without turning it over.
     first = faces.argmin(axis=1)
     faces = np.stack([faces[np.arange(len(faces)), (first + k) % 3] for k in range(3)], axis=1)
-    faces = faces[np.unique(_key(faces), return_index=True)[1]]
-    return _stl(means[faces])
+    return means[faces[np.unique(_key(faces), return_index=True)[1]]]
 
 
 def _key(triples: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.int64]:

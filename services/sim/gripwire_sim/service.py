@@ -1,6 +1,7 @@
 """`gripwire sim run`: the bench as devices, and the commands that lay out a scene or break something."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -41,14 +42,16 @@ class SimService:
         return {ResetBench: self._reset, Fault: self._fault}
 
     def setup(self) -> None:
-        from gripwire_sim.picture import cannot_render
-
         try:
             import mujoco
         except Exception as e:  # its OpenGL backend is loaded with it, and each fails in its own way
-            raise cannot_render(e) from e
+            raise UserError(
+                f"MuJoCo does not load with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')} ({e}); unset it, "
+                "or set it to `disable` and the bench paints its pictures without OpenGL"
+            ) from e
         self._runtime.versions["mujoco"] = mujoco.__version__
         self._power_on()
+        self._runtime.versions["drawn_by"] = self._camera.drawn_by
         self._serve()
         self._physics = threading.Thread(
             target=self._world.run, args=(self._stop,), name="physics", daemon=True
