@@ -10,7 +10,7 @@ from typing import Any
 
 from gripwire.errors import UserError
 from gripwire.messages import JOINTS
-from gripwire_robot.servos import MODEL, MotorError, PortLost, Servos
+from gripwire_robot.servos import MODEL, MotorError, PortLost, Servos, reason
 from gripwire_robot.settings import Robot
 
 log = logging.getLogger("gripwire.robot")
@@ -98,7 +98,7 @@ def _open(robot: Any, settings: Robot) -> None:
     except (OSError, termios.error) as e:
         cause = e.__cause__ or e
         raise PortLost(
-            f"the arm's port {settings.port} cannot be opened ({getattr(cause, 'strerror', None) or cause}): "
+            f"the arm's port {settings.port} cannot be opened ({reason(cause)}): "
             "check the cable, then find the port with `lerobot-find-port`"
         ) from e
     try:

@@ -22,12 +22,11 @@ class Move:
 
     def at(self, t: float) -> dict[str, float]:
         """The pose at time ``t``."""
-        x = min(max((t - self.t_start) / self.seconds, 0.0), 1.0) if self.seconds > 0 else 1.0
+        if self.over(t):  # start + (target - start) can miss the target by a rounding error
+            return dict(self.target)
+        x = max((t - self.t_start) / self.seconds, 0.0)
         s = x * x * x * (10 + x * (6 * x - 15))
-        # The end is the target itself: start + (target - start) can miss it by a rounding error.
-        return (
-            dict(self.target) if s >= 1 else {j: a + s * (self.target[j] - a) for j, a in self.start.items()}
-        )
+        return {j: a + s * (self.target[j] - a) for j, a in self.start.items()}
 
     def over(self, t: float) -> bool:
         return t >= self.t_start + self.seconds

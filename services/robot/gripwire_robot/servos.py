@@ -47,7 +47,7 @@ class Servos:
             raise MotorError(_plain(e)) from e
         except (OSError, termios.error, TypeError) as e:  # TypeError: pyserial on a closed descriptor
             raise PortLost(
-                f"the arm's port {self._port} is gone ({getattr(e, 'strerror', None) or e}); "
+                f"the arm's port {self._port} is gone ({reason(e)}); "
                 "check the USB cable: the arm is taken up again by itself"
             ) from e
 
@@ -129,6 +129,11 @@ class Servos:
             self._bus.port_handler.closePort()
         # LeRobot's robots disconnect when they are collected, unless their bus says it is closed.
         self._bus.port_handler.is_open = False
+
+
+def reason(error: BaseException) -> str:
+    """`Input/output error`, whichever of pyserial's and the system's exceptions carries it."""
+    return str(getattr(error, "strerror", None) or (error.args[-1] if error.args else error))
 
 
 def listed(reasons: dict[str, str] | Iterable[tuple[str, str]]) -> str:

@@ -1,0 +1,178 @@
+"""`gripwire robot run` as a process: rate, commands over the wire, signals, SIGKILL, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from subprocess import Popen
+from typing import Any
+
+import pytest
+
+from gripwire import control
+from gripwire.bus import Latest
+from gripwire.errors import UserError
+from gripwire.messages import Goal, Health, RobotState
+from gripwire.topics import Topics
+
+Start = Callable[..., Popen[str]]
+DEADLINE_S = 60.0  # importing LeRobot takes five seconds on an idle machine
+
+
+@pytest.fixture
+def health(topics: Topics) -> Iterator[Latest[Health]]:
+    with Latest(topics["health/robot"], Health) as reader:
+        yield reader
+
+
+def wait_for_health(reader: Latest[Health], what: Callable[[Health], bool]) -> Health:
+    deadline, seen = time.monotonic() + DEADLINE_S, None
+    while time.monotonic() < deadline:
+        seen = reader.wait(1.0, after=seen) or seen
+        if seen and what(seen.message):
+            return seen.message
+    raise AssertionError(f"never came; last: {seen and seen.message}")
+
+
+def ready(beat: Health) -> bool:
+    return beat.state in ("ready", "degraded") and beat.counts.get("states", 0) > 0
+
+
+def command(port_base: int, *words: str) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GRIPWIRE_")}
+    line = [sys.executable, "-m", "gripwire", "robot", *words, "--port-base", str(port_base)]
+    return subprocess.run(line, env=env, text=True, capture_output=True, timeout=DEADLINE_S, check=False)
+
+
+def test_the_service_runs_answers_and_goes_to_rest_on_sigterm(
+    robot_process: Start, device: Any, topics: Topics, health: Latest[Health], port_base: int
+) -> None:
+    process = robot_process()
+    assert wait_for_health(health, lambda beat: True).state == "starting"  # while LeRobot is imported
+    wait_for_health(health, ready)
+
+    sent = control.request(topics.control("robot"), "robot", Goal(position={"elbow_flex": 10.0}))
+    assert sent.position == {"elbow_flex": 10.0}
+    with pytest.raises(UserError, match="no joint `elbow`"):
+        control.request(topics.control("robot"), "robot", Goal(position={"elbow": 1.0}))
+
+    done = command(port_base, "reset", "--seconds", "1", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout.splitlines()[-1])["reached"]["gripper"] == pytest.approx(40.0, abs=1)
+    device.blocked = {"elbow_flex"}
+    device.place("elbow_flex", 50.0)
+    stuck = command(port_base, "reset", "--seconds", "1")
+    assert stuck.returncode == 1
+    assert "elbow_flex is +51" in stuck.stderr
+    device.blocked = set()
+
+    told = command(port_base, "status", "--json")
+    assert told.returncode == 0
+    assert json.loads(told.stdout.splitlines()[-1])["state"]["torque"] is True
+    assert "limp" in command(port_base, "release").stdout
+    assert not any(device.torque.values())
+    assert "holding" in command(port_base, "hold").stdout
+    assert all(device.torque.values())
+
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert time.monotonic() - begin < 6.0
+    assert not any(device.torque.values())
+    assert device.position("shoulder_lift") == pytest.approx(-90.0, abs=4.0)
+    assert "torque is off at all motors" in err
+
+
+def test_a_second_signal_skips_the_move(robot_process: Start, device: Any, health: Latest[Health]) -> None:
+    process = robot_process()
+    wait_for_health(health, ready)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # a supervisor passes Ctrl+C on: the same request, the move goes on
+    deadline = time.monotonic() + 10
+    while device.position("shoulder_lift") > -20:  # it is on its way
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert device.position("shoulder_lift") > -80.0
+    assert not any(device.torque.values())
+    assert process.returncode == 0
+
+
+def test_after_sigkill_a_new_service_takes_the_arm_up_without_moving_it(
+    robot_process: Start, device: Any, topics: Topics, health: Latest[Health]
+) -> None:
+    first = robot_process()
+    wait_for_health(health, ready)
+    control.request(topics.control("robot"), "robot", Goal(position={"elbow_flex": 15.0}))
+    deadline = time.monotonic() + 10
+    while abs(device.position("elbow_flex") - 15.0) > 0.3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    first.kill()
+    first.wait()
+    assert all(device.torque.values())
+    moved = device.moved_by["elbow_flex"]
+    robot_process()
+    wait_for_health(health, lambda beat: beat.pid != first.pid and ready(beat))
+    assert all(device.torque.values())
+    assert device.moved_by["elbow_flex"] - moved < 5  # encoder steps
+
+
+def test_the_service_outlives_its_port(
+    robot_process: Start, device: Any, topics: Topics, health: Latest[Health]
+) -> None:
+    robot_process()
+    wait_for_health(health, ready)
+    device.unplug()
+    told = wait_for_health(health, lambda beat: beat.state == "degraded")
+    assert str(device.port) in told.problem
+    with Latest(topics["robot/state"], RobotState) as states:
+        state = states.wait(5.0)
+        assert state
+        assert not state.message.valid
+        device.plug()
+        wait_for_health(health, lambda beat: beat.state == "ready")
+        state = states.wait(5.0, after=states.get())
+        assert state
+        assert state.message.valid
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--port", "/dev/ttyNONE"), "/dev/ttyNONE does not exist"),
+        (("--id", "nobody"), "there is no calibration"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_1(
+    robot_process: Start, flags: tuple[str, ...], words: str
+) -> None:
+    process = robot_process(*flags)
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    lines = err.strip().splitlines()
+    assert len(lines) == 1
+    assert words in json.loads(lines[0])["message"]
+
+
+def test_a_missing_motor_at_the_start_is_one_sentence_and_exit_code_1(
+    robot_process: Start, device: Any
+) -> None:
+    device.silence("gripper")
+    process = robot_process()
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    assert "no answer from gripper (motor 6)" in err
+    assert "Traceback" not in err
+    assert not any(device.torque.values())
+
+
+def test_commands_say_when_nothing_runs(port_base: int) -> None:
+    status = command(port_base, "status")
+    assert status.returncode == 1
+    assert "gripwire robot run" in status.stderr
