@@ -7,12 +7,15 @@ recorder is back at once.
 import contextlib
 import json
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import random
+import runpy
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gripwire import clock, control, service
+from gripwire import clock, control, service, wire
 from gripwire.bus import Latest, Publisher
 from gripwire.messages import (
     JOINTS,
@@ -47,12 +50,6 @@ def picture(number: int) -> np.ndarray:
     return np.clip(blocks[:, :, None] + np.roll(NOISE, number, 0), 0, 255).astype(np.uint8)
 
 
-def number_of(rgb: np.ndarray) -> int:
-    """The number that a picture (height, width, 3) uint8 spells."""
-    blocks = rgb.mean(axis=2).reshape(4, BLOCK, 5, BLOCK + 4).mean(axis=(1, 3))
-    return int(sum(int(on) << bit for bit, on in enumerate((blocks > 130).ravel())))
-
-
 def joints(value: float) -> dict[str, float]:
     return {joint: value + i for i, joint in enumerate(JOINTS)}
 
@@ -60,8 +57,8 @@ def joints(value: float) -> dict[str, float]:
 class Bench:
     """Publishes 30 jittered frames and 60 states and actions a second until closed.
 
-    The state of joint ``i`` at time t is ``t in s + i``, so that interpolation can be checked; the action is the
-    state of the moment it was sent, rounded down to a tenth of a second.
+    The state of joint ``i`` at time t is ``t in s + i``, so that interpolation can be checked; the action is
+    the state of the moment it was sent, rounded down to a tenth of a second.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -117,12 +114,10 @@ class Bench:
     def _send(self, publisher: Publisher[Any], message: Any, payload: bytes | None = None) -> None:
         if self.host is None:
             publisher.publish(message, payload)
-            return
-        real, clock.host_id = clock.host_id, lambda: self.host or ""  # type: ignore[assignment]
-        try:
-            publisher.publish(message, payload)
-        finally:
-            clock.host_id = real  # type: ignore[assignment]
+        else:  # as it would come from another machine
+            message.seq, message.host = publisher.sent, self.host
+            publisher.sent += 1
+            publisher._socket.send_multipart(wire.encode(publisher.topic.name, message, payload))
 
     def close(self) -> None:
         self._stop.set()
@@ -147,7 +142,7 @@ class Rig:
         boot = self.health.get().message.boot if self.health.get() else ""
         self.process = forkserver().Process(target=service.run, args=("recorder", self.settings, build))
         self.process.start()
-        self.until_health(lambda h: h.boot != boot and h.state in ("ready", "degraded"))
+        self.until_health(lambda h: h.boot != boot and h.state in ("ready", "degraded"), timeout_s=90)
 
     def kill(self) -> None:
         self.process.kill()
@@ -209,32 +204,51 @@ def forkserver() -> Any:
     return context
 
 
-def open_dataset(path: Path) -> Any:
-    """The dataset as LeRobot itself opens it: a folder, never the Hub."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+@dataclass
+class Opened:
+    """What LeRobot found in a dataset: `opened_by_lerobot.py` fills it in a process of its own."""
 
-    return LeRobotDataset("local/test", root=path, video_backend="pyav")
+    fps: int
+    robot_type: str
+    features: dict[str, Any]
+    lengths: list[int]
+    tasks: list[list[str]]
+    columns: dict[str, np.ndarray]
+    pictures: np.ndarray  # (rows, 4, 5): mean brightness of each block
+
+    @property
+    def numbers(self) -> list[int]:
+        """What each row's picture spells."""
+        weights = 1 << np.arange(20)
+        return list(((self.pictures.reshape(-1, 20) > 130) @ weights).tolist())
 
 
-def numbers_in(dataset: Any) -> list[int]:
-    """What the picture of each row spells, decoded by LeRobot."""
-    found = []
-    for row in range(len(dataset)):
-        rgb = (dataset[row]["observation.images.gripper_cam"].permute(1, 2, 0).numpy() * 255).round()
-        found.append(number_of(rgb))
-    return found
+def open_with_lerobot(path: Path) -> Opened:
+    """Open the dataset and decode every row's picture, as a user of LeRobot would."""
+    ours, theirs = multiprocessing.Pipe()
+    script = str(Path(__file__).parent / "opened_by_lerobot.py")
+    process = forkserver().Process(target=runpy.run_path, args=(script, {"ROOT": path, "REPLY": theirs}))
+    process.start()
+    theirs.close()
+    try:
+        return Opened(**ours.recv())
+    except EOFError:
+        pytest.fail(f"LeRobot cannot open {path}")
+    finally:
+        process.join()
+
+
+@pytest.fixture(scope="session", name="open_with_lerobot")
+def _open_with_lerobot() -> Callable[[Path], Opened]:
+    return open_with_lerobot
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
     os.environ["HF_DATASETS_CACHE"] = str(tmp_path_factory.mktemp("hf"))
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return make_settings(tmp_path)
+    forkserver()
+    multiprocessing.forkserver.ensure_running()  # imports LeRobot while the tests without it run
 
 
 def make_settings(data: Path, **recorder: Any) -> Settings:
@@ -252,12 +266,10 @@ def free_port_base() -> int:
             return base
 
 
-@pytest.fixture
-def rigs(tmp_path: Path) -> Iterator[Callable[..., tuple[Rig, Bench]]]:
-    """Makes a recorder and its bench, with [recorder] settings given by name."""
+def _make_rigs(data: Path) -> Iterator[Callable[..., tuple[Rig, Bench]]]:
     opened: list[Any] = []
 
-    def make(data: Path = tmp_path, **recorder: Any) -> tuple[Rig, Bench]:
+    def make(data: Path = data, **recorder: Any) -> tuple[Rig, Bench]:
         settings = make_settings(data, **recorder)
         bench = Bench(settings)
         opened.append(bench)
@@ -269,3 +281,15 @@ def rigs(tmp_path: Path) -> Iterator[Callable[..., tuple[Rig, Bench]]]:
     yield make
     for thing in reversed(opened):
         thing.close()
+
+
+@pytest.fixture
+def rigs(tmp_path: Path) -> Iterator[Callable[..., tuple[Rig, Bench]]]:
+    """Makes a recorder and its bench, with [recorder] settings given by name."""
+    yield from _make_rigs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_rigs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[Rig, Bench]]]:
+    """The same, for what several tests look at."""
+    yield from _make_rigs(tmp_path_factory.mktemp("recorded"))

@@ -205,8 +205,12 @@ class Saver:
 
 
 def _is_full(error: BaseException) -> bool:
-    """Whether the disk (or a quota) is full; LeRobot's encoder thread reports it only as text."""
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return True
-    text = str(error)
-    return any(os.strerror(number) in text or f"[Errno {number}]" in text for number in _FULL)
+    """Whether the disk (or a quota) is full. Libraries wrap the error, and LeRobot's encoder thread reports
+    it only as text."""
+    known = {f"[Errno {number}]" for number in _FULL} | {os.strerror(number) for number in _FULL}
+    link: BaseException | None = error
+    while link is not None:
+        if (isinstance(link, OSError) and link.errno in _FULL) or any(text in str(link) for text in known):
+            return True
+        link = link.__cause__ or link.__context__
+    return False

@@ -1,0 +1,142 @@
+"""Bad input and a full disk: one plain sentence, and nothing saved is harmed."""
+
+import json
+import resource
+import shutil
+import subprocess
+
+import pytest
+
+from gripwire.errors import UserError
+from gripwire.messages import DiscardEpisode, StartEpisode, StopEpisode
+
+
+def refused(rig, **args):
+    with pytest.raises(UserError) as error:
+        rig.ask(StartEpisode(**({"task": "grasp", "dataset": "grasps"} | args)))
+    text = str(error.value)
+    assert "\n" not in text and "Error" not in text and "Traceback" not in text
+    return text
+
+
+def test_what_cannot_begin_is_refused_with_a_sentence(rigs):
+    rig, _ = rigs()
+    assert "needs its task" in refused(rig, task=" ")
+    assert "dataset name `../x`" in refused(rig, dataset="../x")
+    (rig.datasets / "photos").mkdir()
+    assert "is not a LeRobot dataset" in refused(rig, dataset="photos")
+    with pytest.raises(UserError, match="no episode is being recorded"):
+        rig.ask(StopEpisode())
+    with pytest.raises(UserError, match="no episode is being recorded"):
+        rig.ask(DiscardEpisode())
+    rig.start(0.2)
+    assert "is being recorded: stop or discard it first" in refused(rig)
+    rig.stop()
+
+
+def test_an_episode_of_another_kind_is_not_mixed_into_a_dataset(rigs):
+    rig, _ = rigs()
+    rig.record(0.3)
+    path = rig.datasets / "grasps" / "meta" / "info.json"
+    info = json.loads(path.read_text())
+
+    def with_change(change):
+        changed = json.loads(json.dumps(info))
+        change(changed)
+        path.write_text(json.dumps(changed))
+        return refused(rig)
+
+    assert "it has 30 rows a second" in with_change(lambda i: i.update(fps=30))
+    assert "its format is v2.1" in with_change(lambda i: i.update(codebase_version="v2.1"))
+    assert "it has `extra`" in with_change(lambda i: i["features"].update(extra=i["features"]["action"]))
+    assert "it has no `action`" in with_change(lambda i: i["features"].pop("action"))
+    wide = with_change(lambda i: i["features"]["observation.images.gripper_cam"].update(shape=[480, 640, 3]))
+    assert "is video 480x640x3, now it is video 240x320x3; name another dataset" in wide
+    path.write_text(json.dumps(info))
+    assert rig.record(0.3).episode == 1
+
+
+def test_streams_that_cannot_be_trusted_are_refused_by_name(rigs):
+    rig, bench = rigs()
+    rig.until_health(lambda h: h.rates.get("camera/gripper_cam", 0) > 0)
+    bench.valid = False
+    rig.until_health(lambda h: "the picture is frozen" in h.problem)
+    assert "without camera/gripper_cam: the picture is frozen" in refused(rig)
+    bench.valid = True
+    bench.host = "another kernel"
+    rig.until_health(lambda h: "another machine" in h.problem)
+    assert "capture times cannot be compared" in refused(rig)
+    bench.host = None
+    rig.until_health(lambda h: h.state == "ready")
+    bench.blind.set()
+    rig.until_health(lambda h: h.rates.get("camera/gripper_cam") == 0)
+    rig.until_health(lambda h: h.rates.get("camera/gripper_cam") == 0)
+    assert "nothing arrives on it; does `gripwire camera run` run?" in refused(rig)
+
+
+def test_too_little_free_disk_is_refused_before_recording(rigs):
+    rig, _ = rigs(min_free_mb=10**9)
+    assert "min_free_mb is 1000000000: free some space first" in refused(rig)
+
+
+def _full_disk(rig, open_with_lerobot, fill, free):
+    """Record while the disk fills up, see it said, make room, see the episode saved."""
+    rig.record(0.5)
+    rig.start(0.5)
+    fill()
+    rig.until(lambda e: e.rows >= 10)
+    rig.ask(StopEpisode())
+    stuck = rig.until(lambda e: e.state == "saving" and e.problem != "")
+    assert "is full: the episode is kept in memory" in stuck.problem
+    rig.until_health(lambda h: h.state == "degraded" and "is full" in h.problem)
+    assert len(open_with_lerobot(rig.datasets / "grasps").lengths) == 1
+    assert "is full" in refused(rig)
+    free()
+    assert rig.until(lambda e: e.state == "idle" and e.saved == 2).episode == 1
+    rig.until_health(lambda h: h.state == "ready")
+    dataset = open_with_lerobot(rig.datasets / "grasps")
+    assert len(dataset.lengths) == 2
+    assert dataset.numbers == dataset.columns["gripwire.gripper_cam.seq"].tolist()
+
+
+def test_with_no_room_for_the_video_the_episode_waits_in_memory(rigs, open_with_lerobot):
+    rig, _ = rigs()
+    limit = resource.RLIMIT_FSIZE
+    unlimited = resource.prlimit(rig.process.pid, limit)
+    _full_disk(
+        rig, open_with_lerobot,
+        fill=lambda: resource.prlimit(rig.process.pid, limit, (20_000, unlimited[1])),
+        free=lambda: resource.prlimit(rig.process.pid, limit, unlimited),
+    )  # fmt: skip
+
+
+def test_on_a_full_disk_the_episode_waits_in_memory(rigs, open_with_lerobot, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "gripwire-test", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        rig, _ = rigs(data=disk, min_free_mb=0)
+        filler = disk / "filler"
+
+        def fill():
+            with open(filler, "wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+                while True:
+                    file.write(bytes(4096))
+
+        _full_disk(rig, open_with_lerobot, fill=fill, free=filler.unlink)
+        rig.end()
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_an_episode_stuck_on_a_full_disk_can_be_given_up(rigs):
+    rig, _ = rigs()
+    rig.record(0.3)
+    resource.prlimit(rig.process.pid, resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    rig.start(0.5)
+    rig.ask(StopEpisode())
+    rig.until(lambda e: e.state == "saving" and "is full" in e.problem)
+    assert "thrown away" in rig.ask(DiscardEpisode())
+    assert rig.until(lambda e: e.state == "idle").saved == 1
