@@ -1,0 +1,173 @@
+"""`gripwire topics`, `echo`, `hz`, `delay` beside live publishers."""
+
+import json
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import zmq
+
+from gripwire import bus, wire
+from gripwire.bus import Publisher
+from gripwire.messages import Frame, Message, Reward
+from gripwire.topics import Topic, Topics
+
+WAIT_S = 30.0
+
+
+def _end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=WAIT_S)
+    return process.returncode, out, err
+
+
+@contextmanager
+def _publishing(
+    topic: Topic, message: Message, rate_hz: float, payload: bytes | None = None
+) -> Iterator[None]:
+    """Publish copies of a message at a rate, on a schedule, until the block ends."""
+    end = threading.Event()
+
+    def run() -> None:
+        while not end.wait(1 / rate_hz):
+            publisher.publish(message.model_copy(), payload)
+
+    with Publisher(topic) as publisher:
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+
+
+def test_topics_lists_every_endpoint_even_when_nothing_runs(gripwire, topics: Topics) -> None:
+    code, out, err = _end(gripwire("topics", "--json"))
+    assert (code, err) == (0, "")
+    rows = {row["topic"]: row for row in json.loads(out.splitlines()[-1])}
+    assert {name: row["endpoint"] for name, row in rows.items()} == {t.name: t.endpoint for t in topics}
+    assert not any(row["seen"] or row["alive"] or row["valid"] for row in rows.values())
+
+
+def test_topics_measures_what_is_published_and_shows_a_reason_as_it_is(gripwire, topics: Topics) -> None:
+    frame = Frame(valid=True, camera="gripper_cam", width=1, height=1, encoding="rgb8")
+    with (
+        _publishing(topics["camera/gripper_cam"], frame, 30.0, b"rgb"),
+        _publishing(topics["reward"], Reward(reason="camera [/dev/video0] is gone"), 30.0),
+    ):
+        for_programs, for_people = gripwire("topics", "--json"), gripwire("topics")
+        code, out, err = _end(for_programs)
+        assert (code, err) == (0, "")
+        rows = {row["topic"]: row for row in json.loads(out.splitlines()[-1])}
+        camera, reward, robot = rows["camera/gripper_cam"], rows["reward"], rows["robot/state"]
+        assert camera["alive"] and camera["valid"] and 5 < camera["rate_hz"] < 40 and camera["delay_ms"] >= 0
+        assert reward["alive"] and not reward["valid"]
+        assert reward["reason"] == "camera [/dev/video0] is gone"
+        assert not robot["seen"]
+        code, out, err = _end(for_people)
+        assert (code, err) == (0, "")
+        (line,) = [line for line in out.splitlines() if line.startswith("reward")]
+        assert "not valid: camera [/dev/video0] is gone" in line
+
+
+def test_echo_prints_n_messages_as_json_lines(gripwire, topics: Topics) -> None:
+    with Publisher(topics["reward"]) as publisher:
+        process = gripwire("echo", "reward", "-n", "3", "--json")
+        assert publisher.wait_for_subscriber(WAIT_S)
+        sent = [publisher.publish(Reward(frame_seq=i, reason="grün")) for i in range(4)]
+        code, out, err = _end(process)
+    assert (code, err) == (0, "")
+    assert [json.loads(line) for line in out.splitlines()] == [message.model_dump() for message in sent[:3]]
+
+
+def test_echo_is_readable_and_says_how_large_a_picture_is(gripwire, topics: Topics) -> None:
+    topic = topics["camera/gripper_cam"]
+    frame = Frame(camera="gripper_cam", width=1, height=1, encoding="rgb8", source="[/dev/video0]")
+    with Publisher(topic) as publisher:
+        process = gripwire("echo", topic.name, "-n", "1")
+        assert publisher.wait_for_subscriber(WAIT_S)
+        publisher.publish(frame, b"rgb")
+        code, out, err = _end(process)
+    assert (code, err) == (0, "")
+    assert "source: [/dev/video0]\n" in out and "payload: 3 bytes\n" in out
+
+
+def test_echo_ends_in_order_on_ctrl_c(gripwire, topics: Topics) -> None:
+    with Publisher(topics["reward"]) as publisher:
+        process = gripwire("echo", "reward", "--json")
+        assert publisher.wait_for_subscriber(WAIT_S)
+        publisher.publish(Reward())
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        code, out, err = _end(process)
+    assert (code, out, err) == (0, "", "")
+
+
+def test_echo_into_a_pipe_that_closes_ends_without_a_traceback(gripwire, topics: Topics) -> None:
+    with _publishing(topics["reward"], Reward(), 100.0):
+        process = gripwire("echo", "reward", "--json")
+        assert process.stdout.readline()
+        process.stdout.close()  # as `head -n 1` does
+        process.wait(WAIT_S)
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_echo_says_where_it_waits_when_nothing_comes(gripwire, topics: Topics) -> None:
+    process = gripwire("echo", "reward", "-n", "1")
+    assert process.stderr.readline() == f"waiting for `reward` at {topics['reward'].endpoint}: nothing yet\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "pattern"),
+    [
+        ("hz", r"([\d.]+) Hz   between messages: median ([\d.]+) ms, min ([\d.]+), max ([\d.]+)\n"),
+        ("delay", r"capture to here: median ([\d.]+) ms, p99 ([\d.]+), max ([\d.]+)\n"),
+    ],
+)
+def test_hz_and_delay_measure_for_a_second(gripwire, topics: Topics, verb: str, pattern: str) -> None:
+    with _publishing(topics["reward"], Reward(), 50.0):
+        code, out, err = _end(gripwire(verb, "reward", "-n", "1"))
+    assert (code, err) == (0, "")
+    found = re.fullmatch(r" *" + pattern, out)
+    assert found, out
+    numbers = [float(text) for text in found.groups()]
+    if verb == "hz":
+        rate, middle, least, most = numbers
+        assert 0 < rate <= 60 and 0 < least <= middle <= most
+    else:
+        middle, p99, most = numbers
+        assert 0 < middle <= p99 and 0 < most < 10_000
+
+
+def test_delay_does_not_compare_clocks_of_two_machines(gripwire, topics: Topics) -> None:
+    process = gripwire("delay", "reward", "-n", "1")
+    with bus.context().socket(zmq.XPUB) as raw:
+        raw.bind(topics["reward"].endpoint)
+        assert raw.poll(int(WAIT_S * 1000)) and raw.recv()
+        seq = 0
+        while process.poll() is None:
+            raw.send_multipart(wire.encode("reward", Reward(seq=seq, boot="b", host="another machine")))
+            raw.poll(20)  # a pause that the reader's leaving cuts short
+            seq += 1
+        _, out, _ = _end(process)
+    assert out == "unknown: this topic comes from another machine, whose clock is not ours\n"
+
+
+@pytest.mark.parametrize("verb", ["echo", "hz", "delay"])
+def test_an_unknown_topic_is_one_sentence_that_lists_the_topics(gripwire, verb: str) -> None:
+    code, out, err = _end(gripwire(verb, "rewrad"))
+    assert (code, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith("error: no topic `rewrad`; there are: ") and "reward" in line
+
+
+def test_a_mistake_in_the_settings_is_one_sentence_with_file_and_line(gripwire, tmp_path: Path) -> None:
+    (tmp_path / "gripwire.toml").write_text('\nport_bse = 7700\n[cameras.wrist]\nsource = "x"\n')
+    code, out, err = _end(gripwire("topics"))
+    assert (code, out) == (1, "")
+    assert err == "error: gripwire.toml:2: unknown key `port_bse`; known: bind, data, log, port_base\n"
