@@ -18,7 +18,7 @@ from gripwire.bus import Queued, Received
 from gripwire.cli import options
 from gripwire.errors import UserError
 from gripwire.liveness import Liveness
-from gripwire.messages import Message
+from gripwire.messages import Health, Message
 from gripwire.settings import Settings
 from gripwire.survey import Survey
 from gripwire.topics import Topic
@@ -73,31 +73,34 @@ def _row(topic: Topic, verdict: Liveness) -> dict[str, Any]:
 
 def _table(survey: Survey, verdicts: dict[str, Liveness]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("topic", "port", "rate", "declared", "age", "delay", "lost", "state"):
+    for name in ("topic", "port", "rate (declared)", "age", "delay", "lost", "state"):
         right = name not in ("topic", "state")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name == "topic")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "state")
     for name, v in verdicts.items():
         topic = survey.meters[name].topic
+        rate = f"{_number(v.rate_hz)} ({topic.rate_hz:g}) Hz" if topic.rate_hz else "on change"
+        state = _state(v, survey.latest.get(name))
         table.add_row(
-            name, str(topic.port), _number(v.rate_hz, "Hz"),
-            _number(topic.rate_hz, "Hz") if topic.rate_hz else "on change",
-            _number(v.age_s, "s"), _number(v.delay_ms, "ms"), str(v.lost or "–"), _state(v),
+            name, str(topic.port), rate, _number(v.age_s, " s"), _number(v.delay_ms, " ms"),
+            str(v.lost or "–"), state,
         )  # fmt: skip
     return table
 
 
-def _state(v: Liveness) -> str:
+def _state(v: Liveness, latest: Message | None) -> str:
     if not v.seen:
         return "[dim]silent[/dim]"
     if not v.alive:
         return f"[red]{escape(v.reason)}[/red]"
+    if isinstance(latest, Health) and latest.state != "ready":
+        return f"[yellow]{latest.state}[/yellow]{escape(': ' + latest.problem if latest.problem else '')}"
     if not v.valid:
         return f"[yellow]not valid[/yellow]{escape(': ' + v.reason if v.reason else '')}"
     return "[green]ok[/green]" if v.on_rate else "[yellow]off its rate[/yellow]"
 
 
-def _number(value: float | None, unit: str) -> str:
-    return "–" if value is None else f"{value:.1f} {unit}"
+def _number(value: float | None, unit: str = "") -> str:
+    return "–" if value is None else f"{value:.1f}{unit}"
 
 
 def echo(

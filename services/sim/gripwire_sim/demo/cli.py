@@ -15,6 +15,7 @@ from rich.table import Table
 from gripwire.cli import options
 from gripwire.errors import UserError
 from gripwire.files import write_whole
+from gripwire_sim.demo import plan
 
 if TYPE_CHECKING:
     from gripwire_sim.demo.judge import Episode
@@ -28,6 +29,10 @@ def demo(
     out: Annotated[Path | None, typer.Option(help="A new folder for all results; demo/<time>.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Write the end result to this JSON file too.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=99999, help="Other scenes, other motions.")] = 1,
+    episodes: Annotated[
+        int, typer.Option(min=6, max=400, help="Episodes to record and train on.")
+    ] = plan.TRAINING,
+    fresh: Annotated[int, typer.Option(min=2, max=400, help="Fresh episodes to judge.")] = plan.FRESH,
     port_base: options.PortBase = None,
 ) -> None:
     """Record grasps on the virtual bench, label them, train, swap the classifier in, and judge it live."""
@@ -47,16 +52,19 @@ def demo(
     stack = Stack(settings, out / "logs")
     screen = Screen()
     ports = "" if port_base is None else f" --port-base {port_base}"
-    screen.console.print(f"Results go to {_short(out)}; the logs to {_short(out / 'logs')}.")
-    screen.console.print(f"Look on from a second terminal: .venv/bin/gripwire topics --watch{ports}\n")
+    screen.console.print(f"Results go to {_short(out)}; the logs to {_short(out / 'logs')}.", soft_wrap=True)
+    screen.console.print(
+        f"Look on from a second terminal: .venv/bin/gripwire topics --watch{ports}\n", soft_wrap=True
+    )
     try:
-        result, episodes, pictures = Demo(settings, seed, screen, stopped).run(stack)
+        demo_run = Demo(settings, plan.training(seed, episodes), plan.fresh(seed, fresh), screen, stopped)
+        result, judged, pictures = demo_run.run(stack)
         with screen.stage("stop", "Stopping every service", 1):
             stack.close()
             screen.show("")
-        result["restarts"] = stack.restarts
+        result |= {"seed": seed, "training_episodes": episodes, "restarts": stack.restarts}
         screen.wall_s["total"] = round(time.monotonic() - began, 2)
-        report = write_report(out, result, episodes, pictures)
+        report = write_report(out, result, judged, pictures)
     except KeyboardInterrupt:
         screen.show("stopping")
         raise UserError(f"interrupted; what was recorded so far is in {_short(out)}") from None
@@ -66,7 +74,7 @@ def demo(
     text = json.dumps(result, indent=2) + "\n"
     for path in filter(None, (out / "summary.json", summary)):
         write_whole(path, text)
-    _print(screen, result, episodes, out, report)
+    _print(screen, result, judged, out, report)
     sys.stdout.flush()
 
 

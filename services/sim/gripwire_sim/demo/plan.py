@@ -1,6 +1,7 @@
 """Which episodes the demo records and which it is judged on."""
 
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 from gripwire_sim.demonstrator import GRASPS, Kind
 
@@ -31,14 +32,17 @@ class Planned:
         return self.kind in GRASPS
 
 
-def training(seed: int) -> list[Planned]:
-    """The episodes to record, into two datasets as people keep them."""
+TRAINING, FRESH = len(_TRAINING), len(_FRESH)
+
+
+def training(seed: int, count: int = TRAINING) -> list[Planned]:
+    """``count`` episodes to record, into two datasets as people keep them."""
     return [
         Planned(kind, seed * 1000 + i, "demo_success" if kind in GRASPS else "demo_failure")
-        for i, kind in enumerate(_TRAINING)
+        for i, kind in enumerate(islice(cycle(_TRAINING), count))
     ]
 
 
-def fresh(seed: int) -> list[Planned]:
-    """The episodes to judge: scenes that no training episode had."""
-    return [Planned(kind, seed * 1000 + 500 + i) for i, kind in enumerate(_FRESH)]
+def fresh(seed: int, count: int = FRESH) -> list[Planned]:
+    """``count`` episodes to judge: scenes that no training episode had."""
+    return [Planned(kind, seed * 1000 + 500 + i) for i, kind in enumerate(islice(cycle(_FRESH), count))]

@@ -25,10 +25,14 @@ AROUND_SWAP_NS = 2_000_000_000
 class Demo:
     """One run. ``stopped`` is set on Ctrl+C and ends whatever is under way."""
 
-    def __init__(self, settings: Settings, seed: int, screen: Screen, stopped: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, to_record: list[plan.Planned], to_judge: list[plan.Planned],
+        screen: Screen, stopped: threading.Event,
+    ) -> None:  # fmt: skip
         self.settings, self.topics = settings, settings.topics
         self.camera = f"camera/{self.topics.cameras[0]}"
-        self.seed, self.screen, self.stopped = seed, screen, stopped
+        self.to_record, self.to_judge = to_record, to_judge
+        self.screen, self.stopped = screen, stopped
         self.grasped: dict[int, bool] = {}
         self.bundle, self.epoch, self.swapped_at = "", 0, 0
         self.metrics: dict[str, float] = {}
@@ -69,7 +73,7 @@ class Demo:
             self.stopped.wait(0.1)
 
     def _record(self, hand: Hand) -> None:
-        episodes = plan.training(self.seed)
+        episodes = self.to_record
         with self.screen.stage("record", "Recording grasps", len(episodes)):
             for i, planned in enumerate(episodes):
                 self._check()
@@ -88,9 +92,11 @@ class Demo:
     def _label(self) -> None:
         with self.screen.stage("label", "Writing label files", 1):
             self._learn_truth()
-            names = sorted({p.dataset for p in plan.training(self.seed)}, reverse=True)
+            names = sorted({p.dataset for p in self.to_record}, reverse=True)
             datasets = [self.settings.data / "datasets" / name for name in names]
-            path = truth_labels.write(self.settings.data / "labels", datasets, self.grasped, LABELS)
+            path = truth_labels.write(
+                self.settings.data / "labels", datasets, self.topics.cameras[0], self.grasped, LABELS
+            )
             self.screen.show(f"labels/{path.name} and its sources")
 
     def _train(self) -> None:
@@ -118,7 +124,7 @@ class Demo:
             seen, state = fresh, fresh.message
             if state.done:
                 return state
-            self.screen.show(f"{state.stage} {state.progress:.0%}")
+            self.screen.show(state.stage, state.progress)
         raise UserError("the trainer has not finished within 300 s; see its log")
 
     def _await_swap(self, witness: Witness) -> None:
@@ -141,7 +147,7 @@ class Demo:
     def _fresh(self, hand: Hand, witness: Witness) -> list[tuple[plan.Planned, int, int]]:
         """Play the fresh episodes; each with the time it began and ended."""
         spans = []
-        episodes = plan.fresh(self.seed)
+        episodes = self.to_judge
         with self.screen.stage("fresh", "Judging fresh episodes", len(episodes)):
             for i, planned in enumerate(episodes):
                 self._check()
@@ -192,7 +198,6 @@ class Demo:
             "bundle": self.bundle,
             "epoch": self.epoch,
             "training": self.metrics,
-            "seed": self.seed,
             "wall_s": self.screen.wall_s,
         }  # fmt: skip
         return summary, episodes, record.pictures

@@ -57,9 +57,12 @@ class Stack:
                 raise UserError(
                     f"the {name} service does not stay up: {child.last_words()} (all of it: {child.log_path})"
                 )
-        return sorted(
-            name for name in services if name not in self.health or self.health[name].state != "ready"
-        )
+        return sorted(name for name in services if not self._is_ready(name))
+
+    def _is_ready(self, service: str) -> bool:
+        state = self.health[service].state if service in self.health else "starting"
+        # The reward service is degraded until it has a bundle, and works all the same.
+        return state == "ready" or (state == "degraded" and service == "reward")
 
     @property
     def restarts(self) -> dict[str, int]:

@@ -23,26 +23,23 @@ def episode_label(success: list[bool]) -> dict[str, Any] | None:
     return {"ranges": ranges}
 
 
-def rows_by_episode(dataset: Path) -> dict[int, list[int]]:
-    """Per episode the exposure number of every row, from a dataset that the recorder wrote."""
+def rows_by_episode(dataset: Path, camera: str) -> dict[int, list[int]]:
+    """Per episode the exposure number of ``camera`` in every row, from a dataset that the recorder wrote."""
     import pyarrow.parquet as pq
 
     files = sorted((dataset / "data").glob("chunk-*/file-*.parquet"))
     if not files:
         raise UserError(f"{dataset}: no recorded rows there; did the recorder save any episode?")
     rows: dict[int, list[int]] = {}
-    columns = ["episode_index", "frame_index", EXPOSURE_COLUMN]
+    exposures = f"gripwire.{camera}.exposure"
     for file in files:
-        table = pq.read_table(file, columns=columns).to_pydict()
-        for episode, exposure in zip(table[columns[0]], table[columns[2]], strict=True):
+        table = pq.read_table(file, columns=["episode_index", exposures]).to_pydict()
+        for episode, exposure in zip(table["episode_index"], table[exposures], strict=True):
             rows.setdefault(episode, []).append(exposure[0] if isinstance(exposure, list) else exposure)
     return rows
 
 
-EXPOSURE_COLUMN = "gripwire.exposure_seq"
-
-
-def write(labels: Path, datasets: list[Path], grasped: dict[int, bool], name: str) -> Path:
+def write(labels: Path, datasets: list[Path], camera: str, grasped: dict[int, bool], name: str) -> Path:
     """A source file per dataset and the merge file ``name``; the merge file's path.
 
     Raises:
@@ -50,7 +47,7 @@ def write(labels: Path, datasets: list[Path], grasped: dict[int, bool], name: st
     """
     for dataset in datasets:
         episodes: dict[str, Any] = {}
-        for episode, exposures in sorted(rows_by_episode(dataset).items()):
+        for episode, exposures in sorted(rows_by_episode(dataset, camera).items()):
             unknown = [e for e in exposures if e not in grasped]
             if unknown:
                 raise UserError(

@@ -1,0 +1,94 @@
+"""Killing any one service with SIGKILL while `gripwire up` runs."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from gripwire.control import request
+from gripwire.messages import StartEpisode, StopEpisode
+from tests.faults.conftest import SERVICES, Stack
+
+STARTING_S = 3.0
+WORKS_S = {"recorder": 25.0, "trainer": 25.0}
+ROUNDS = 5 if os.environ.get("GRIPWIRE_TEST_FULL") else 1
+
+# What "works again" means: a message that only a working service sends.
+EVIDENCE = {
+    "sim": ("camera/gripper_cam", lambda m: m.valid),
+    "camera/gripper_cam": ("camera/gripper_cam", lambda m: m.valid),
+    "robot": ("robot/state", lambda m: m.valid),
+    "reward": ("reward", lambda m: m.frame_seq >= 0),
+    "recorder": ("health/recorder", lambda m: m.state == "ready"),
+    "trainer": ("health/trainer", lambda m: m.state == "ready"),
+}
+# Without the bench there is no picture and no servo bus: these may complain, but must not die.
+NEEDS = {"sim": {"camera/gripper_cam", "robot"}}
+
+
+def _record(stack: Stack, dataset: str) -> None:
+    """One short episode, on disk when this returns."""
+    control = stack.settings.topics.control("recorder")
+    rows = stack.fresh("episode", lambda m: m.state == "recording" and m.rows >= 10)
+    request(control, "recorder", StartEpisode(task="Grasp the cube", dataset=dataset), timeout_s=30)
+    stack.until(rows, 20, "ten rows recorded")
+    before = stack.survey.latest["episode"].saved
+    request(control, "recorder", StopEpisode(), timeout_s=30)
+    stack.until(lambda: stack.survey.latest["episode"].saved > before, 30, "the episode is saved")
+
+
+def _episodes(dataset: Path) -> list[int]:
+    """Rows per episode, as LeRobot itself reads them."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    opened = LeRobotDataset(f"local/{dataset.name}", root=dataset)
+    lengths: dict[int, int] = {}
+    for i in range(len(opened)):
+        episode = int(opened[i]["episode_index"])
+        lengths[episode] = lengths.get(episode, 0) + 1
+    return list(lengths.values())
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("service", SERVICES * ROUNDS)
+def test_it_is_back_in_time_and_the_others_go_on(running: Stack, service: str) -> None:
+    pids = {s: running.health(s).pid for s in SERVICES}
+    topic, works = EVIDENCE[service]
+    running.survey.listen(0.2)
+    os.kill(pids[service], signal.SIGKILL)
+
+    reborn = running.until(
+        lambda: running.health(service).pid != pids[service],
+        STARTING_S + 5,
+        f"{service} has a heartbeat again",
+    )
+    back = reborn + running.until(running.fresh(topic, works), 60, f"{service} works again")
+    running.until(lambda: running.is_well(service), 60, f"{service} is well")
+
+    assert reborn <= STARTING_S, f"heartbeat after {reborn:.1f} s"
+    assert back <= WORKS_S.get(service, 10.0), f"works again after {back:.1f} s"
+    others = [s for s in SERVICES if s != service]
+    assert {s: running.health(s).pid for s in others} == {s: pids[s] for s in others}
+    running.until(lambda: all(running.is_well(s) for s in others), 15, "the others are all well")
+
+
+@pytest.mark.timeout(200)
+def test_what_was_saved_before_the_recorder_was_killed_is_all_there(running: Stack) -> None:
+    _record(running, "kept")
+    control = running.settings.topics.control("recorder")
+    dataset = running.settings.data / "datasets" / "kept"
+    before = _episodes(dataset)
+    rows = running.fresh("episode", lambda m: m.state == "recording" and m.rows >= 5)
+    request(control, "recorder", StartEpisode(task="Grasp the cube", dataset="kept"), timeout_s=30)
+    running.until(rows, 20, "a second episode is under way")
+    pid = running.health("recorder").pid
+    os.kill(pid, signal.SIGKILL)
+    running.until(
+        lambda: running.health("recorder").pid != pid and running.is_well("recorder"),
+        60, "the recorder is back",
+    )  # fmt: skip
+    assert _episodes(dataset)[: len(before)] == before
+    _record(running, "kept")
+    after = _episodes(dataset)
+    assert after[: len(before)] == before and len(after) > len(before)
