@@ -7,6 +7,11 @@ cd "$(dirname "$0")/.."
 say() { printf 'install: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
+# Trust what the system trusts: behind a company's proxy that is more than uv brings along.
+if [ -f /etc/ssl/certs/ca-certificates.crt ]; then
+    export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" UV_NATIVE_TLS="${UV_NATIVE_TLS:-1}"
+fi
+
 members="proto $(ls -d services/*/ | sed 's,/$,,' | while read -r d; do [ -f "$d/pyproject.toml" ] && echo "$d"; done)"
 # Unchanged since the last time? Then there is nothing to do.
 state=$(for m in $members; do echo "$m"; done | cat - requirements.lock scripts/install.sh \
@@ -20,7 +25,8 @@ find_uv() {
     for python in python3 python; do
         # --target needs no venv module and touches nothing outside this folder.
         if "$python" -m pip --version >/dev/null 2>&1; then
-            "$python" -m pip install --quiet --upgrade --target .uv uv >&2 && { echo .uv/bin/uv; return; }
+            "$python" -m pip install -qq --disable-pip-version-check --root-user-action=ignore \
+                --upgrade --target .uv uv >&2 && { echo .uv/bin/uv; return; }
         fi
     done
     die "neither uv nor a Python with pip was found: install one of them (Debian: apt install python3-pip)"
