@@ -102,9 +102,12 @@ def _write(
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     aside.rmdir()  # LeRobot wants to make the folder itself
+    # Its encoder drops a frame when its queue is full, and every later row then shows the wrong picture:
+    # with room for the longest episode it cannot be.
+    longest = max(len(success) for _, marks in plans for success in marks.values())
     writer = LeRobotDataset.create(
         repo_id=labels.name, fps=int(plans[0][0].fps), features=features, root=aside,
-        use_videos=True, rgb_encoder=RGBEncoderConfig(vcodec="h264"), streaming_encoding=False,
+        use_videos=True, rgb_encoder=RGBEncoderConfig(vcodec="h264"), streaming_encoding=True, encoder_queue_maxsize=longest + 1,
     )  # fmt: skip
     total = sum(len(success) for _, marks in plans for success in marks.values())
     done, sources = 0, []

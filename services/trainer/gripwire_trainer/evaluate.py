@@ -40,17 +40,17 @@ class Fitted:
 def fit(episodes: Sequence[HeldOut]) -> Fitted:
     """Calibration and decision rule from held-out episodes.
 
-    The threshold lies in the middle of those that judge most frames right, where a wrong success weighs
-    twice a missed one (it misleads a learner more). The window is the shortest with no false success on
-    a failed episode; if none avoids it, the threshold rises.
+    The threshold is the one nearest 0.5 of those that judge as many frames right as the best does, give or
+    take one in a thousand; a wrong success weighs twice a missed one (it misleads a learner more). The
+    window is the shortest with no false success on a failed episode; if none avoids it, the threshold rises.
     """
     logit = np.concatenate([e.logit[e.counted] for e in episodes])
     success = np.concatenate([e.success[e.counted] for e in episodes])
     fitted = calibration.fit(logit, success)
     probability = calibration.apply(logit, fitted)
     cost = np.array([2 * (p := probability >= t)[~success].sum() + (~p)[success].sum() for t in THRESHOLDS])
-    best = np.flatnonzero(cost == cost.min())
-    return Fitted(fitted, _rule(episodes, fitted, float(THRESHOLDS[best[len(best) // 2]])))
+    good = THRESHOLDS[cost <= cost.min() + max(1.0, len(logit) / 1000)]
+    return Fitted(fitted, _rule(episodes, fitted, float(good[np.abs(good - 0.5).argmin()])))
 
 
 def _rule(episodes: Sequence[HeldOut], fitted: Calibration, threshold: float) -> DecisionRule:

@@ -5,6 +5,7 @@ inclusive, an open end (null) runs to the episode's end. Never is an oddity read
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,7 +223,7 @@ def _validate[M: BaseModel](model: type[M], value: dict[str, Any], file: Path) -
 def _place(error: ValidationError, value: dict[str, Any]) -> str:
     """The first thing wrong, in the file's terms: the episode, the key and what is the matter."""
     first = error.errors()[0]
-    loc = [part for part in first["loc"] if part not in ("SuccessFrom", "SuccessRanges")]
+    loc = _without_kind(first["loc"])
     if loc[:1] == ["episodes"] and len(loc) > 1:
         label = value["episodes"][loc[1]]
         where = f"episode {str(loc[1])[:40]}"
@@ -231,10 +232,14 @@ def _place(error: ValidationError, value: dict[str, Any]) -> str:
             return f"{where}: `success_start`, `ranges` or null is due, this has {keys[:80]}"
         # A union reports an error for each of its kinds: the one for the kind that was meant counts.
         meant = "SuccessFrom" if isinstance(label, dict) and "success_start" in label else "SuccessRanges"
-        first = next((e for e in error.errors() if meant in e["loc"] and e["loc"][1] == loc[1]), first)
-        loc = [part for part in first["loc"] if part not in ("SuccessFrom", "SuccessRanges")]
-        return _say(where, loc[2:], first)
+        first = next((e for e in error.errors() if meant in str(e["loc"]) and e["loc"][1] == loc[1]), first)
+        return _say(where, _without_kind(first["loc"])[2:], first)
     return _say("", loc, first)
+
+
+def _without_kind(loc: tuple[Any, ...]) -> list[Any]:
+    """A place without pydantic's names for the members of a union."""
+    return [part for i, part in enumerate(loc) if not (i == 2 and re.search("Success(From|Ranges)", str(part)))]
 
 
 def _say(where: str, loc: list[Any], error: Any) -> str:

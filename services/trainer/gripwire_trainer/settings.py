@@ -21,7 +21,7 @@ class TrainerSettings(Section):
     )
     epochs: int = Field(60, ge=1)
     patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
-    batch: int = Field(64, ge=1)
+    batch: int = Field(128, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
     seed: int = 0

@@ -19,7 +19,7 @@ class Recipe:
 
     epochs: int = 60
     patience: int = 10
-    batch: int = 64
+    batch: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 0.02
     seed: int = 0
@@ -44,19 +44,26 @@ class Trained:
 
 
 class EarlyStopping:
-    """Says when the loss has not fallen for ``patience`` epochs."""
+    """Says when the loss has not fallen for ``patience`` epochs.
 
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
-        self.best = float("inf")
+    A gain below ``least_gain`` is kept but earns no more patience: on separable data the loss creeps
+    towards 0 for ever.
+    """
+
+    def __init__(self, patience: int, least_gain: float = 1e-3) -> None:
+        self.patience, self.least_gain = patience, least_gain
+        self.best = self._mark = float("inf")
         self.since = 0
 
     def improved(self, loss: float) -> bool:
         """Take in an epoch's loss; True when it is the least so far."""
+        if loss < self._mark - self.least_gain:
+            self._mark, self.since = loss, 0
+        else:
+            self.since += 1
         if loss < self.best:
-            self.best, self.since = loss, 0
+            self.best = loss
             return True
-        self.since += 1
         return False
 
     @property

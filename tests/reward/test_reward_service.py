@@ -1,0 +1,273 @@
+"""The reward service on real sockets: frames in, one verdict each out, and models changed under it."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gripwire import bus, clock
+from gripwire.bus import Publisher, Queued
+from gripwire.errors import UserError
+from gripwire.messages import Frame, ModelState, Offer, Reward, Rollback, Swap
+from gripwire.service import Runtime
+from gripwire.settings import Settings
+from gripwire_reward.service import RewardService
+from tests.reward import tiny
+
+WAIT_S = 20.0
+
+
+class Bench:
+    """A camera, the service driven tick by tick, and a reader of what it says."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.camera: Publisher[Frame] = bus.Publisher(settings.topics["camera/gripper_cam"])
+        self.started: list[tuple[Runtime, RewardService]] = []
+        self.start()
+
+    def start(self) -> None:
+        """(Re)start the service."""
+        self.runtime = Runtime("reward", self.settings)
+        self.service = RewardService(self.runtime)
+        self.started.append((self.runtime, self.service))
+        self.rewards = Queued(self.settings.topics["reward"], Reward)
+        self.models = Queued(self.settings.topics["model"], ModelState)
+        self.said: list[Reward] = []
+        self.states: list[ModelState] = []
+        assert self.service._reward.wait_for_subscriber(WAIT_S)
+        assert self.service._model.wait_for_subscriber(WAIT_S)
+        self.service.setup()
+        # The service subscribes like anyone; what is sent before that is lost to it.
+        assert self.camera.wait_for_subscriber(WAIT_S)
+
+    def stop(self) -> None:
+        runtime, service = self.started.pop()
+        service.close(False)
+        runtime.close()
+        self.rewards.close()
+        self.models.close()
+
+    def send(self, success: bool, number: int = 0, **changes: Any) -> Frame:
+        payload = changes.pop("payload", None) or tiny.jpeg(tiny.picture(success, number))
+        header = {"valid": True, "camera": "gripper_cam", "width": tiny.WIDTH, "height": tiny.HEIGHT,
+                  "encoding": "jpeg", "t_capture": clock.monotonic_ns()}  # fmt: skip
+        return self.camera.publish(Frame(**(header | changes)), payload)
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """Tick until the condition holds."""
+        deadline = time.monotonic() + WAIT_S
+        while not (value := condition()):
+            assert time.monotonic() < deadline, f"never; said {self.said[-3:]}, states {self.states[-3:]}"
+            self.service.update()
+            self.said += [r.message for r in self.rewards.drain()]
+            self.states += [r.message for r in self.models.drain()]
+        return value
+
+    def verdict(self, frame: Frame) -> Reward:
+        """What was said about this frame."""
+        return self.until(lambda: next((r for r in self.said if r.frame_seq == frame.seq), None))
+
+    def state(self, event: str, offer: str = "") -> ModelState:
+        """The announcement of this event."""
+        return self.until(
+            lambda: next((s for s in self.states if s.event == event and offer in ("", s.offer)), None)
+        )
+
+    def serve(self, **changes: Any) -> str:
+        """Make a bundle and have it served; its id."""
+        made = tiny.make(self.settings.data / "bundles", **changes)
+        self.service.commands[Offer](Offer(bundle=made.id))
+        self.state("serving", made.id)
+        return made.id
+
+
+@pytest.fixture
+def bench(stack: Settings) -> Iterator[Bench]:
+    made = Bench(stack)
+    yield made
+    while made.started:
+        made.stop()
+    made.camera.close()
+
+
+def test_before_any_bundle_every_frame_is_answered_as_not_valid(bench: Bench) -> None:
+    verdicts = [bench.verdict(bench.send(True, i)) for i in range(3)]
+    assert [v.reason for v in verdicts] == ["no bundle"] * 3
+    assert not any(v.valid or v.decision or v.above for v in verdicts)
+    assert all(v.model == "" and v.probability is None for v in verdicts)
+    assert "no bundle yet" in bench.runtime.problems
+
+
+def test_a_reward_names_its_model_its_frame_and_its_stages(bench: Bench) -> None:
+    model = bench.serve()
+    frame = bench.send(True, exposure_seq=41)
+    reward = bench.verdict(frame)
+    assert reward.valid and reward.above and reward.probability and reward.probability > 0.9
+    assert (reward.model, reward.epoch, reward.exposure_seq) == (model, 1, 41)
+    assert (reward.frame_boot, reward.t_capture) == (frame.boot, frame.t_capture)
+    assert set(reward.stages_ms) == {"receive", "decode", "preprocess", "score", "decide"}
+    assert not bench.verdict(bench.send(False)).above
+
+
+def test_every_frame_gets_exactly_one_reward_in_order_across_swaps(bench: Bench) -> None:
+    bench.serve()
+    seqs = []
+    for i in range(60):
+        seqs.append(bench.send(i % 2 == 0, i).seq)
+        if i % 10 == 5:
+            made = tiny.make(bench.settings.data / "bundles", gain=4.0 + i)
+            bench.service.commands[Swap](Swap(bundle=made.id))
+    bench.until(lambda: len(bench.said) >= 60)
+    bench.state("serving", made.id)
+    judged = [r for r in bench.said if r.frame_seq >= 0]
+    assert [r.frame_seq for r in judged] == seqs
+    assert all(r.valid for r in judged)
+    epochs = [r.epoch for r in judged]
+    assert epochs == sorted(epochs)
+
+
+def test_success_is_decided_after_the_window_and_not_by_one_frame(bench: Bench) -> None:
+    bench.serve()
+    verdicts = [bench.verdict(bench.send(True, i)).decision for i in range(5)]
+    assert verdicts == [False, False, True, True, True]  # 0.1 s at the declared 30 Hz
+
+
+def test_an_invalid_frame_is_answered_with_the_cameras_reason(bench: Bench) -> None:
+    bench.serve()
+    for i in range(5):
+        bench.verdict(bench.send(True, i))
+    reward = bench.verdict(bench.send(True, valid=False, reason="the picture is frozen"))
+    assert not reward.valid and not reward.decision and "frozen" in reward.reason
+    assert not bench.verdict(bench.send(True)).decision
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"payload": b"not a picture"}, "not a JPEG"),
+        ({"width": 640}, "its header says"),
+        ({"encoding": "rgb8", "payload": b"abc"}, "no 64x48 picture"),
+    ],
+)
+def test_a_broken_frame_is_answered_and_the_next_one_judged(
+    bench: Bench, changes: dict[str, Any], reason: str
+) -> None:
+    bench.serve()
+    reward = bench.verdict(bench.send(True, **changes))
+    assert not reward.valid and reason in reward.reason
+    assert bench.verdict(bench.send(True)).valid
+
+
+def test_a_stalled_camera_makes_the_verdict_no_and_names_the_camera(bench: Bench) -> None:
+    bench.serve()
+    for i in range(5):
+        bench.verdict(bench.send(True, i))
+    assert bench.said[-1].decision
+    stalled = bench.until(lambda: next((r for r in bench.said if r.frame_seq == -1 and "no frame" in r.reason), None))
+    assert not stalled.valid and not stalled.decision
+    assert "gripper_cam" in bench.runtime.problems
+    assert bench.verdict(bench.send(True)).valid
+    assert bench.runtime.problems == ""
+
+
+def test_frames_that_waited_too_long_are_passed_over_and_each_is_reported(bench: Bench) -> None:
+    bench.serve()
+    sent = [bench.send(True, i) for i in range(20)]
+    late_by = time.monotonic() + 0.6
+    while time.monotonic() < late_by:  # the service is busy elsewhere for longer than it may lag
+        bench.models.receive(0.05)
+    newest = bench.verdict(sent[-1])
+    assert newest.valid
+    assert [bench.verdict(f).reason[:7] for f in sent[:-1]] == ["skipped"] * 19
+    assert bench.runtime.counts["frames_skipped"] == 19
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model.onnx", "golden.npz", "report.html"])
+def test_an_offer_with_one_byte_changed_is_refused_and_the_old_model_goes_on(bench: Bench, name: str) -> None:
+    old = bench.serve()
+    made = tiny.make(bench.settings.data / "bundles", gain=3.0)
+    data = bytearray(made.file(name).read_bytes())
+    data[len(data) // 2] ^= 1
+    made.file(name).write_bytes(data)
+    bench.service.commands[Offer](Offer(bundle=made.id))
+    refused = bench.state("refused", made.id)
+    assert name in refused.reason and refused.serving == old
+    assert name in bench.runtime.problems
+    assert bench.verdict(bench.send(True)).model == old
+
+
+def test_a_bundle_for_another_camera_is_refused(bench: Bench) -> None:
+    other = tiny.CONTRACT.model_copy(update={"key": "observation.images.top_cam"})
+    made = tiny.make(bench.settings.data / "bundles", contract=other)
+    bench.service.commands[Offer](Offer(bundle=made.id))
+    assert "top_cam" in bench.state("refused", made.id).reason
+
+
+def test_an_offer_that_nobody_has_is_refused_at_once(bench: Bench) -> None:
+    with pytest.raises(UserError, match="no bundle"):
+        bench.service.commands[Offer](Offer(bundle="0" * 20))
+
+
+def test_an_offer_of_the_serving_bundle_changes_nothing(bench: Bench) -> None:
+    model = bench.serve()
+    bench.states.clear()
+    bench.service.commands[Offer](Offer(bundle=model))
+    assert bench.state("serving", model).epoch == 1
+
+
+def test_rollback_returns_to_the_bundle_before_under_a_new_epoch(bench: Bench) -> None:
+    with pytest.raises(UserError, match="no earlier bundle"):
+        bench.service.commands[Rollback](Rollback())
+    first, second = bench.serve(), bench.serve(gain=5.0)
+    bench.service.commands[Rollback](Rollback())
+    state = bench.state("rolled_back")
+    assert (state.serving, state.previous, state.epoch) == (first, second, 3)
+    assert bench.verdict(bench.send(True)).model == first
+
+
+def test_serving_bundle_and_epoch_survive_a_restart(bench: Bench) -> None:
+    bench.serve()
+    model = bench.serve(gain=5.0)
+    bench.stop()
+    bench.start()
+    state = bench.state("serving", model)
+    assert state.epoch == 2
+    reward = bench.verdict(bench.send(True))
+    assert (reward.model, reward.epoch) == (model, 2)
+
+
+def test_a_serving_bundle_damaged_while_down_is_not_served_and_the_reason_is_given(bench: Bench) -> None:
+    model = bench.serve()
+    bench.stop()
+    (bench.settings.data / "bundles" / model / "model.onnx").write_bytes(b"")
+    bench.start()
+    bench.state("refused", model)
+    reward = bench.verdict(bench.send(True))
+    assert not reward.valid and "model.onnx" in reward.reason
+
+
+def test_a_late_reader_of_model_learns_what_serves(bench: Bench) -> None:
+    model = bench.serve()
+    with Queued(bench.settings.topics["model"], ModelState) as late:
+        seen: list[ModelState] = []
+
+        def arrived() -> bool:
+            bench.service._model.poll()
+            seen.extend(r.message for r in late.drain())
+            return bool(seen)
+
+        bench.until(arrived)
+    assert seen[0].serving == model and seen[0].event == "serving"
+
+
+def test_the_service_refuses_a_camera_slot_that_does_not_exist(stack: Settings, tmp_path: Path) -> None:
+    from gripwire import settings
+
+    flags = {"data": tmp_path, "port_base": stack.bus.port_base, "reward.camera": "top_cam"}
+    runtime = Runtime("reward", settings.load(flags=flags, env={}))
+    with pytest.raises(UserError, match="no such camera slot"):
+        RewardService(runtime)
+    runtime.close()

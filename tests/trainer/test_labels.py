@@ -1,0 +1,169 @@
+"""Label files: what is right is read exactly, what is odd is named with its place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gripwire.errors import UserError
+from gripwire_trainer import labels
+
+LENGTHS = {0: 10, 1: 10, 2: 5}
+
+
+def _source(folder: Path, episodes: Any, **more: Any) -> Path:
+    file = folder / "grasps.json"
+    file.write_text(json.dumps({"dataset_path": "../set", "episodes": episodes} | more))
+    return file
+
+
+def _truth(file: Path) -> dict[int, list[int]]:
+    (source,) = labels.read(file).sources
+    return {e: np.flatnonzero(s).tolist() for e, s in labels.truth(source, LENGTHS).items()}
+
+
+def test_success_start_ranges_and_null_mean_what_they_say(tmp_path: Path) -> None:
+    file = _source(tmp_path, {"0": {"success_start": 7}, "1": {"ranges": [[1, 2], [8, None]]}, "2": None})
+    assert _truth(file) == {0: [7, 8, 9], 1: [1, 2, 8, 9], 2: []}
+
+
+def test_an_episode_not_mentioned_is_skipped_and_an_excluded_one_too(tmp_path: Path) -> None:
+    file = _source(tmp_path, {"0": None, "2": None}, exclude=[0])
+    assert _truth(file) == {2: []}
+
+
+def test_a_range_end_is_inclusive_and_the_last_frame_may_be_it(tmp_path: Path) -> None:
+    assert _truth(_source(tmp_path, {"2": {"ranges": [[4, 4]]}})) == {2: [4]}
+
+
+def test_dataset_paths_are_relative_to_the_file_or_absolute(tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    relative = labels.read(_source(tmp_path / "labels", {}))
+    assert relative.sources[0].dataset == tmp_path / "set"
+    file = tmp_path / "absolute.json"
+    file.write_text(json.dumps({"dataset_path": str(tmp_path / "elsewhere"), "episodes": {}}))
+    assert labels.read(file).sources[0].dataset == tmp_path / "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("episodes", "said"),
+    [
+        ({"1": {"success_start": 10}}, r"episode 1: \[10, null\] goes beyond .* 0 to 9"),
+        ({"2": {"ranges": [[0, 5]]}}, r"episode 2: \[0, 5\] goes beyond .* 0 to 4"),
+        ({"7": None}, "episode 7: .* no such episode"),
+        ({"0": {"ranges": [[3, 2]]}}, r"episode 0: .*\[3, 2\] ends before it starts"),
+        ({"0": {"ranges": [[1, 4], [4, 6]]}}, r"episode 0: .*\[1, 4\] and \[4, 6\] overlap"),
+        ({"0": {"ranges": [[1, None], [4, 6]]}}, "episode 0: .*overlap"),
+        ({"0": {"ranges": []}}, "episode 0: .*ranges"),
+        ({"0": {"success_strat": 3}}, "episode 0: .*success_strat"),
+        ({"0": {"success_start": 3, "note": "good"}}, "episode 0: unknown key `note`"),
+        ({"0": {"success_start": 3, "ranges": [[1, 2]]}}, "episode 0: .*ranges, success_start"),
+        ({"0": {"success_start": -1}}, "episode 0: `success_start`"),
+        ({"0": {"success_start": "3"}}, "episode 0: `success_start`"),
+        ({"0": {"success_start": True}}, "episode 0: `success_start`"),
+        ({"0": {"success_start": 2.0}}, "episode 0: `success_start`"),
+        ({"0": {"ranges": [[1, 2, 3]]}}, r"episode 0: `ranges\[0\]"),
+        ({"0": False}, "episode 0: "),
+        ({"0": []}, "episode 0: "),
+        ({"one": None}, '"one" .* not an episode number'),
+        ({"00": None}, '"00" .* not an episode number'),
+    ],
+)
+def test_an_odd_label_names_file_episode_and_place(tmp_path: Path, episodes: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        _truth(_source(tmp_path, episodes))
+    assert "grasps.json" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_unknown_key_of_the_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown key `episode`"):
+        labels.read(_source(tmp_path, {}, episode={}))
+
+
+def test_a_key_given_twice_is_an_error_not_the_last_one_wins(tmp_path: Path) -> None:
+    file = tmp_path / "twice.json"
+    file.write_text('{"dataset_path": "x", "episodes": {"0": null, "0": {"success_start": 1}}}')
+    with pytest.raises(UserError, match='"0" is given twice'):
+        labels.read(file)
+
+
+def test_bad_json_is_named_with_line_and_column(tmp_path: Path) -> None:
+    file = tmp_path / "bad.json"
+    file.write_text('{\n "dataset_path": "x",\n "episodes": {"0": nul}\n}')
+    with pytest.raises(UserError, match=r"bad\.json:3:\d+"):
+        labels.read(file)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"7", b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' + b"1" * 5000 + b"}"])
+def test_what_is_no_label_file_is_one_plain_sentence(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "odd.json"
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=r"odd\.json"):
+        labels.read(file)
+
+
+def test_a_merge_names_its_sources_with_or_without_json(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"dataset_path": f"../{name}", "episodes": {"0": None}}))
+    merge = tmp_path / "merge.json"
+    merge.write_text(json.dumps({"sources": ["a", "b.json"], "output_repo_id": "me/all"}))
+    read = labels.read(merge)
+    assert read.name == "me/all"
+    assert [s.file.name for s in read.sources] == ["a.json", "b.json"]
+
+
+@pytest.mark.parametrize(
+    ("merge", "said"),
+    [
+        ({"sources": ["a", "c"], "output_repo_id": "me/all"}, "its source `c` is missing"),
+        ({"sources": ["a", "a.json"], "output_repo_id": "me/all"}, "named twice"),
+        ({"sources": ["a", "again"], "output_repo_id": "me/all"}, "label the same dataset"),
+        ({"sources": [], "output_repo_id": "me/all"}, "sources"),
+        ({"sources": ["a"]}, "`output_repo_id` is missing"),
+        ({"sources": ["a"], "output_repo_id": "../out"}, "output_repo_id"),
+        ({"sources": ["a"], "output_repo_id": "me/all", "outputs": 1}, "unknown key `outputs`"),
+    ],
+)
+def test_an_odd_merge_says_what_is_wrong(tmp_path: Path, merge: dict[str, Any], said: str) -> None:
+    for name in ("a", "again"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"dataset_path": "../set", "episodes": {}}))
+    file = tmp_path / "merge.json"
+    file.write_text(json.dumps(merge))
+    with pytest.raises(UserError, match=said):
+        labels.read(file)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.json: no such label file"):
+        labels.read(tmp_path / "none.json")
+
+
+def test_labels_read_off_every_third_frame_leave_two_frames_open_at_each_edge() -> None:
+    success = np.zeros(20, bool)
+    success[6:13] = True
+    assert np.flatnonzero(labels.uncertain(success, 3)).tolist() == [4, 5, 13, 14]
+    assert not labels.uncertain(success, 1).any()
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.sampled_from(["0", "1", "ranges", "success_start", "episodes", "exclude", ""]), inner),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_json)
+def test_no_label_file_ever_causes_a_traceback(tmp_path: Path, episodes: Any) -> None:
+    file = tmp_path / "fuzz.json"
+    file.write_text(json.dumps({"dataset_path": "set", "episodes": episodes}))
+    try:
+        for source in labels.read(file).sources:
+            labels.truth(source, LENGTHS)
+    except UserError as error:
+        assert "fuzz.json" in str(error)
