@@ -266,6 +266,24 @@ def free_port_base() -> int:
             return base
 
 
+@pytest.fixture(name="make_settings")
+def _make_settings() -> Callable[..., Settings]:
+    return make_settings
+
+
+@pytest.fixture
+def make_bench() -> Iterator[Callable[[Settings], Bench]]:
+    opened: list[Bench] = []
+
+    def make(settings: Settings) -> Bench:
+        opened.append(Bench(settings))
+        return opened[-1]
+
+    yield make
+    for bench in opened:
+        bench.close()
+
+
 def _make_rigs(data: Path) -> Iterator[Callable[..., tuple[Rig, Bench]]]:
     opened: list[Any] = []
 

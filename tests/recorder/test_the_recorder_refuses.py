@@ -116,6 +116,7 @@ def test_on_a_full_disk_the_episode_waits_in_memory(rigs, open_with_lerobot, tmp
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "gripwire-test", str(disk)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a small disk needs root")
+    rig = None
     try:
         rig, _ = rigs(data=disk, min_free_mb=0)
         filler = disk / "filler"
@@ -126,8 +127,9 @@ def test_on_a_full_disk_the_episode_waits_in_memory(rigs, open_with_lerobot, tmp
                     file.write(bytes(4096))
 
         _full_disk(rig, open_with_lerobot, fill=fill, free=filler.unlink)
-        rig.end()
     finally:
+        if rig:
+            rig.kill()
         subprocess.run(["umount", str(disk)], check=False)
 
 
