@@ -152,7 +152,8 @@ def test_an_opengl_that_does_not_exist_is_an_error_with_its_remedy(stack: Settin
     process = start(stack, MUJOCO_GL="bogus")
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "unset MUJOCO_GL" in said
+    assert "MUJOCO_GL=bogus" in said
+    assert "unset it" in said
     assert "Traceback" not in said
 
 

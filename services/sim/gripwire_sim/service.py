@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -50,6 +51,8 @@ class SimService:
                 "or set it to `disable` and the bench paints its pictures without OpenGL"
             ) from e
         self._runtime.versions["mujoco"] = mujoco.__version__
+        # Servos answer within a millisecond or two; the camera's thread must not keep them from it for 5.
+        sys.setswitchinterval(0.001)
         self._power_on()
         self._runtime.versions["drawn_by"] = self._camera.drawn_by
         self._serve()
