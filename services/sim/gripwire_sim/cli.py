@@ -109,7 +109,7 @@ def demonstrate(
     from gripwire_sim import truth
     from gripwire_sim.session import Session
 
-    session = Session(settings)
+    session = Session(settings.topics)
     try:
         script = session.prepare(kind.value, seed)
         typer.echo(f"{kind.value}, seed {seed}: {script.seconds:.1f} s", err=as_json)

@@ -1,25 +1,30 @@
 """A demonstrator at a running bench: it lays out the scene and works the robot service like any client."""
 
 import time
+from collections.abc import Callable
 
 from gripwire import bus, control
 from gripwire.errors import UserError
 from gripwire.messages import Bench, Goal, Reset, ResetBench, RobotState
-from gripwire.settings import Settings
+from gripwire.topics import Topics
 from gripwire_sim import demonstrator
 from gripwire_sim.demonstrator import Kind, Script
 from gripwire_sim.kinematics import Arm
 
-SETTLE_S = 2.0
-"""The arm gets so long to reach a start pose."""
+SETTLE_S = 1.0
+"""The move to a start pose takes so long."""
 _NEAR = 4.0
+"""A pose is reached within so much of every joint: servos sag a little under load."""
 
 
 class Session:
-    """Connections to the bench and the robot service, and the kinematics to plan with."""
+    """Connections to the bench and the robot service, and the kinematics to plan with.
 
-    def __init__(self, settings: Settings) -> None:
-        topics = settings.topics
+    ``cancelled`` is asked all the time; once it says so, whatever is under way ends early.
+    """
+
+    def __init__(self, topics: Topics, cancelled: Callable[[], bool] = lambda: False) -> None:
+        self._cancelled = cancelled
         self._arm = Arm()
         self._bench = control.Client(topics.control("sim"), "sim")
         self._robot = control.Client(topics.control("robot"), "robot")
@@ -27,6 +32,8 @@ class Session:
 
     def prepare(self, kind: Kind, seed: int) -> Script:
         """Bring the arm to the episode's start pose, lay out the scene of ``seed``, and plan.
+
+        In this order: a cube that is still held is dropped before the scene is laid out.
 
         Raises:
             UserError: a service does not answer or refuses, or the arm does not get there.
@@ -40,13 +47,17 @@ class Session:
     def perform(self, script: Script) -> float:
         """Play the script in real time; the worst lateness of a waypoint in seconds."""
         return demonstrator.play(
-            script, lambda position: self._robot.ask(Goal(position=position, source="script"), timeout_s=1.0)
+            script,
+            lambda position: self._robot.ask(Goal(position=position, source="script")),
+            cancelled=self._cancelled,
         )
 
     def _arrive(self, pose: dict[str, float]) -> None:
-        deadline = time.monotonic() + SETTLE_S + 3
+        deadline = time.monotonic() + SETTLE_S + 4
         far, seen = "", None
         while time.monotonic() < deadline:
+            if self._cancelled():
+                return
             received = self._state.wait(0.2, after=seen)
             if received is None:
                 continue

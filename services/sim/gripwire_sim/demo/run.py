@@ -13,7 +13,7 @@ from gripwire.messages import Frame, Train, TrainerState
 from gripwire.settings import Settings
 from gripwire_sim import truth
 from gripwire_sim.demo import judge, plan, truth_labels
-from gripwire_sim.demo.bench import Hand
+from gripwire_sim.demo.bench import Recording
 from gripwire_sim.demo.screen import Screen
 from gripwire_sim.demo.stack import Stack
 from gripwire_sim.demo.witness import Witness
@@ -42,18 +42,18 @@ class Demo:
         with self.screen.stage("start", "Starting every service", 1):
             self._await_ready(stack, {"sim", self.camera, "robot", "recorder", "reward"}, 90)
         witness = Witness(self.topics)
-        hand = Hand(self.topics, self.stopped.is_set)
+        bench = Recording(self.topics, self.stopped.is_set)
         try:
-            self._record(hand)
+            self._record(bench)
             self._label()
             with self.screen.stage("trainer_ready", "Waiting for the trainer", 1):
                 self._await_ready(stack, {"trainer"}, 90)
             self._train()
             self._await_swap(witness)
-            spans = self._fresh(hand, witness)
+            spans = self._fresh(bench, witness)
             self._learn_truth()
         finally:
-            hand.close()
+            bench.close()
             witness.close()
         return self._judge(witness, spans)
 
@@ -72,16 +72,16 @@ class Demo:
             self.screen.show(f"waiting for {', '.join(waiting)}")
             self.stopped.wait(0.1)
 
-    def _record(self, hand: Hand) -> None:
+    def _record(self, bench: Recording) -> None:
         episodes = self.to_record
         with self.screen.stage("record", "Recording grasps", len(episodes)):
             for i, planned in enumerate(episodes):
                 self._check()
                 self.screen.show(f"{i + 1} of {len(episodes)}: {planned.kind.replace('_', ' ')}", i)
-                hand.record(planned)
+                bench.record(planned)
             self._check()
             self.screen.show("waiting until all are on disk", len(episodes) - 0.5)
-            last = hand.wait_saved(len(episodes), 60)
+            last = bench.wait_saved(len(episodes), 60)
             self.screen.show(f"{last.saved} episodes saved", len(episodes))
 
     def _learn_truth(self) -> None:
@@ -144,7 +144,7 @@ class Demo:
             self.screen.show(f"serving since epoch {self.epoch}", 1)
             self.stopped.wait(AROUND_SWAP_NS / 1e9 + 0.3)  # the gap is measured over this much on both sides
 
-    def _fresh(self, hand: Hand, witness: Witness) -> list[tuple[plan.Planned, int, int]]:
+    def _fresh(self, bench: Recording, witness: Witness) -> list[tuple[plan.Planned, int, int]]:
         """Play the fresh episodes; each with the time it began and ended."""
         spans = []
         episodes = self.to_judge
@@ -152,9 +152,9 @@ class Demo:
             for i, planned in enumerate(episodes):
                 self._check()
                 self.screen.show(f"{i + 1} of {len(episodes)}: {planned.kind.replace('_', ' ')}", i)
-                script = hand.prepare(planned)
+                script = bench.session.prepare(planned.kind, planned.seed)
                 witness.keep_pictures, began = True, clock.monotonic_ns()
-                hand.play(script)
+                bench.session.perform(script)
                 spans.append((planned, began, clock.monotonic_ns()))
                 witness.keep_pictures = False
             self.screen.show(f"{len(episodes)} episodes", len(episodes))
