@@ -166,7 +166,9 @@ def test_a_stalled_camera_makes_the_verdict_no_and_names_the_camera(bench: Bench
     for i in range(5):
         bench.verdict(bench.send(True, i))
     assert bench.said[-1].decision
-    stalled = bench.until(lambda: next((r for r in bench.said if r.frame_seq == -1 and "no frame" in r.reason), None))
+    stalled = bench.until(
+        lambda: next((r for r in bench.said if r.frame_seq == -1 and "no frame" in r.reason), None)
+    )
     assert not stalled.valid and not stalled.decision
     assert "gripper_cam" in bench.runtime.problems
     assert bench.verdict(bench.send(True)).valid

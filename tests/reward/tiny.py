@@ -73,5 +73,6 @@ def make(
         (aside / "report.html").write_text("<p>tiny</p>")
         np.savez_compressed(aside / "golden.npz", frames=frames, logits=np.float32(logits) + golden_error)
         return bundle.seal(
-            aside, Manifest(name="tiny", inputs=[contract], decision=rule, calibration=Calibration(temperature=2))
+            aside,
+            Manifest(name="tiny", inputs=[contract], decision=rule, calibration=Calibration(temperature=2)),
         )

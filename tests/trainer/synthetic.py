@@ -18,7 +18,9 @@ HEIGHT, WIDTH, FPS = 48, 64, 10
 def numbered(number: int) -> NDArray[np.uint8]:
     """A picture that encodes its number in eight broad stripes, which survive video compression."""
     bits = [(number >> i) & 1 for i in range(8)]
-    return np.repeat(np.repeat(np.uint8(bits)[None] * 200 + 20, WIDTH // 8, 1), HEIGHT, 0)[..., None].repeat(3, 2)
+    return np.repeat(np.repeat(np.uint8(bits)[None] * 200 + 20, WIDTH // 8, 1), HEIGHT, 0)[..., None].repeat(
+        3, 2
+    )
 
 
 def read_number(picture: NDArray[np.uint8]) -> int:

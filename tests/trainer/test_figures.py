@@ -8,7 +8,9 @@ from gripwire_trainer.evaluate import HeldOut
 
 
 def _held(name: str, fold: int, success: list[int], logit: list[float]) -> HeldOut:
-    return HeldOut(name, fold, 10.0, np.array(success, bool), np.ones(len(success), bool), np.array(logit, np.float32))
+    return HeldOut(
+        name, fold, 10.0, np.array(success, bool), np.ones(len(success), bool), np.array(logit, np.float32)
+    )
 
 
 def _episodes(spurious: int = 0) -> list[HeldOut]:
@@ -32,7 +34,9 @@ def test_auroc_of_known_orders() -> None:
 
 
 def test_average_precision_of_a_known_order() -> None:
-    assert figures.average_precision(np.array([4.0, 3, 2]), np.array([True, False, True])) == pytest.approx(5 / 6)
+    assert figures.average_precision(np.array([4.0, 3, 2]), np.array([True, False, True])) == pytest.approx(
+        5 / 6
+    )
 
 
 def test_calibration_error_is_the_gap_between_said_and_seen() -> None:

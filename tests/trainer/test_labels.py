@@ -98,7 +98,9 @@ def test_bad_json_is_named_with_line_and_column(tmp_path: Path) -> None:
         labels.read(file)
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"7", b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' + b"1" * 5000 + b"}"])
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"7", b"\xff\xfe\x00", b"[" * 100_000, b'{"a":' + b"1" * 5000 + b"}"]
+)
 def test_what_is_no_label_file_is_one_plain_sentence(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "odd.json"
     file.write_bytes(data)
@@ -108,7 +110,9 @@ def test_what_is_no_label_file_is_one_plain_sentence(tmp_path: Path, data: bytes
 
 def test_a_merge_names_its_sources_with_or_without_json(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"dataset_path": f"../{name}", "episodes": {"0": None}}))
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"dataset_path": f"../{name}", "episodes": {"0": None}})
+        )
     merge = tmp_path / "merge.json"
     merge.write_text(json.dumps({"sources": ["a", "b.json"], "output_repo_id": "me/all"}))
     read = labels.read(merge)
@@ -151,8 +155,12 @@ def test_labels_read_off_every_third_frame_leave_two_frames_open_at_each_edge() 
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["0", "1", "ranges", "success_start", "episodes", "exclude", ""]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["0", "1", "ranges", "success_start", "episodes", "exclude", ""]), inner
+        )
+    ),
     max_leaves=12,
 )
 

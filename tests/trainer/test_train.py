@@ -39,7 +39,9 @@ def test_a_gain_too_small_to_matter_is_kept_but_earns_no_patience() -> None:
 
 def test_on_noise_it_stops_early_and_keeps_the_best_not_the_last() -> None:
     select = _rows(40, 1, learnable=False)
-    trained = train_head(_rows(40, 0, learnable=False), select, Recipe(epochs=60, patience=10, learning_rate=1e-2))
+    trained = train_head(
+        _rows(40, 0, learnable=False), select, Recipe(epochs=60, patience=10, learning_rate=1e-2)
+    )
     assert len(trained.curve) < 60
     losses = [epoch["validation_loss"] for epoch in trained.curve]
     assert losses[trained.best_epoch] == min(losses)
@@ -49,7 +51,9 @@ def test_on_noise_it_stops_early_and_keeps_the_best_not_the_last() -> None:
 
 def test_the_same_seed_gives_the_same_weights() -> None:
     a, b = (train_head(_rows(40, 0), _rows(20, 1), Recipe(epochs=3, seed=5)).best for _ in range(2))
-    assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 def test_a_learnable_difference_is_learnt() -> None:

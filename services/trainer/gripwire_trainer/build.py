@@ -1,5 +1,6 @@
 """Builds the reward dataset: the labelled episodes with `next.reward`, in LeRobot v3.0, by LeRobot's writer."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -111,14 +112,21 @@ def _write(
     )  # fmt: skip
     total = sum(len(success) for _, marks in plans for success in marks.values())
     done, sources = 0, []
-    for dataset, marks in plans:
-        for number, success in sorted(marks.items()):
-            _copy_episode(writer, dataset, dataset.episodes[number], success, features)
-            sources.append({"dataset": str(dataset.path), "episode": number})
-            done += len(success)
-            if progress:
-                progress(done / total)
-    writer.finalize()
+    try:
+        for dataset, marks in plans:
+            for number, success in sorted(marks.items()):
+                _copy_episode(writer, dataset, dataset.episodes[number], success, features)
+                sources.append({"dataset": str(dataset.path), "episode": number})
+                done += len(success)
+                if progress:
+                    progress(done / total)
+        writer.finalize()
+    except BaseException:
+        # Its threads, and later its destructor, would write into the folder after that is gone.
+        with contextlib.suppress(Exception):
+            writer.clear_episode_buffer()
+            writer.finalize()
+        raise
     (aside / "meta" / PROVENANCE).write_text(
         json.dumps({"labels": str(labels.file), "episodes": sources}, indent=1)
     )

@@ -239,7 +239,9 @@ def _place(error: ValidationError, value: dict[str, Any]) -> str:
 
 def _without_kind(loc: tuple[Any, ...]) -> list[Any]:
     """A place without pydantic's names for the members of a union."""
-    return [part for i, part in enumerate(loc) if not (i == 2 and re.search("Success(From|Ranges)", str(part)))]
+    return [
+        part for i, part in enumerate(loc) if not (i == 2 and re.search("Success(From|Ranges)", str(part)))
+    ]
 
 
 def _say(where: str, loc: list[Any], error: Any) -> str:
