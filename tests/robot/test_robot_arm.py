@@ -197,11 +197,15 @@ def test_two_programs_do_not_drive_one_arm(arm: Any, robot_settings: Any) -> Non
         Arm(robot_settings().section("robot", Robot)).connect()
 
 
-def test_a_missing_motor_is_named_before_anything_moves(device: Any, robot_settings: Any) -> None:
+def test_a_missing_motor_is_named_and_the_others_do_not_go_on_holding(
+    device: Any, robot_settings: Any
+) -> None:
+    for servo in device.servos.values():  # an earlier process left it holding
+        servo.set("Torque_Enable", 1)
     device.silence("elbow_flex", "gripper")
     with pytest.raises(PortLost, match=r"no answer from elbow_flex \(motor 3\), gripper \(motor 6\)"):
         Arm(robot_settings().section("robot", Robot)).connect()
-    assert not any(device.torque.values())
+    assert [name for name, on in device.torque.items() if on] == ["elbow_flex", "gripper"]
 
 
 def test_an_arm_without_power_is_told_from_a_missing_port(device: Any, robot_settings: Any) -> None:

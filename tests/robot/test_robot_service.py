@@ -34,8 +34,8 @@ def ask(driven: Any, command: Any) -> Any:
 
 def latest(driven: Any, reader: Queued[Any]) -> Any:
     """The newest message published, which may still be on its way."""
-    service = driven.service
-    publisher = service._states if reader.topic.name == "robot/state" else service._actions
+    tell = driven.service._tell
+    publisher = tell.states if reader.topic.name == "robot/state" else tell.actions
     while (received := reader.receive(5.0)) is not None:
         if received.message.seq == publisher.sent - 1:
             return received.message

@@ -68,7 +68,7 @@ class Arm:
             PortLost: no port, or motors missing.
             UserError: the calibration file cannot be used.
         """
-        self._open = connect.connect(self._settings, self._count_retry)
+        self._open = connect.connect(self._settings, self._count_retry, first=not self.limits)
         self.limits = self._open.limits()
         self.holding = True
         self._silent, self._alarms = {}, {}

@@ -5,11 +5,13 @@ import logging
 import os
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gripwire.errors import UserError
 from gripwire.messages import JOINTS
+from gripwire_robot import driver
 from gripwire_robot.servos import MODEL, MotorError, PortLost, Servos, reason
 from gripwire_robot.settings import Robot
 
@@ -45,10 +47,12 @@ def check(settings: Robot) -> None:
         raise UserError(f"there is no calibration {path}: {_how_to_calibrate(settings)}")
 
 
-def connect(settings: Robot, on_retry: Callable[[], None]) -> Servos:
+def connect(settings: Robot, on_retry: Callable[[], None], first: bool) -> Servos:
     """Open the port, find the motors, bring calibration and gains in order, and hold the present pose.
 
-    The goal registers are set to where the joints are before torque comes on: nothing moves.
+    The goal registers are set to where the joints are before torque comes on: nothing moves. Where the
+    ``first`` connection fails, torque is cut: nobody would watch over an arm that an earlier process left
+    holding. Later ones leave an arm alone that holds itself while its port comes and goes.
 
     Raises:
         PortLost: the port is not there or taken, or a motor is missing or of the wrong model.
@@ -56,28 +60,32 @@ def connect(settings: Robot, on_retry: Callable[[], None]) -> Servos:
     """
     robot = _load(settings)
     servos = Servos(robot, str(settings.port))
+    opened = False
     try:
         _open(robot, settings)
+        opened = True
         _find_motors(servos, settings)
         _prepare(servos, settings, on_retry)
     except BaseException:
+        if opened and first:
+            with suppress(PortLost, MotorError):
+                servos.cut_all()
         servos.close()
         raise
     return servos
 
 
 def _load(settings: Robot) -> Any:
-    from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig
-
+    follower, follower_config = driver.so101_follower()
     path = settings.calibration_file()
-    config = SO101FollowerConfig(
+    config = follower_config(
         port=str(settings.port),
         id=settings.id,
         calibration_dir=path.parent,
         disable_torque_on_disconnect=False,  # done by Arm, motor by motor
     )
     try:
-        robot = SO101Follower(config)
+        robot = follower(config)
     except Exception as e:  # LeRobot's parser raises a family of unrelated types for a broken file
         raise UserError(
             f"the calibration {path} cannot be read ({type(e).__name__}): restore it, "

@@ -9,12 +9,13 @@ from typing import Any
 
 from gripwire import clock
 from gripwire.errors import UserError
-from gripwire.messages import Command, Done, Goal, Hold, Release, Reply, Reset, RobotAction, RobotState, Sent
+from gripwire.messages import Command, Done, Goal, Hold, Release, Reply, Reset, Sent
 from gripwire.service import RateKeeper, Runtime
 from gripwire_robot import connect, limits, motion
 from gripwire_robot.arm import Arm, Reading
 from gripwire_robot.servos import PortLost, listed
 from gripwire_robot.settings import Robot
+from gripwire_robot.telling import InForce, Telling
 
 log = logging.getLogger("gripwire.robot")
 
@@ -26,8 +27,6 @@ SETTLED = 3.0
 """Degrees (gripper: per cent) within which a move counts as having arrived."""
 WATCH_EVERY = 5
 """Ticks between two slow readings: temperature and torque of all six motors once a second at 60 Hz."""
-NOISY = 3
-"""Repetitions within a second that are worth a warning; a busy machine causes one now and then."""
 SAME_REQUEST_S = 0.5
 """Ctrl+C reaches a whole process group, and a supervisor passes it on: within this time it is one request."""
 
@@ -41,20 +40,14 @@ class RobotService:
         self.rate_hz: float | None = self._settings.rate_hz
         self._arm = Arm(self._settings)
         self._relative = self._settings.relative_limits()
-        self._velocity = motion.Velocity()
-        self._goal: dict[str, float] = {}
-        self._asked: dict[str, float] = {}
-        self._source = ""
-        self._t_sent = 0
+        self._goal = InForce()
         self._move: motion.Move | None = None
         self._rewrite = 0
-        self._unpublished = False
         self._released = False
         self._ticks = 0
         self._lost = ""
         self._backoff = BACKOFF_S[0]
         self._next_try = 0.0
-        self._retries_before, self._retries_since = 0, time.monotonic()
 
     @property
     def commands(self) -> dict[type[Command], Callable[[Any], Reply]]:
@@ -62,8 +55,7 @@ class RobotService:
 
     def setup(self) -> None:
         connect.check(self._settings)
-        self._states = self._runtime.publisher("robot/state")
-        self._actions = self._runtime.publisher("robot/action")
+        self._tell = Telling(self._runtime, self._arm)
         self._runtime.versions["lerobot"] = _lerobot_version()
         try:
             self._arm.connect()
@@ -79,21 +71,21 @@ class RobotService:
         if not self._arm.connected:
             self._reconnect()
         reading = self._pass() if self._arm.connected else None
-        self._publish_state(reading)
-        self._publish_action()
-        self._report()
+        self._tell.state(reading, self._lost)
+        self._tell.action(self._goal)
+        self._tell.health()
 
     def _pass(self) -> Reading | None:
         """One turn at the bus."""
         try:
             reading = self._arm.read()
             for joint in reading.back:
-                self._goal[joint] = self._asked[joint] = self._arm.position[joint]
+                self._goal.position[joint] = self._goal.asked[joint] = self._arm.position[joint]
             if self._move:
                 self._follow(self._move)
             elif self._rewrite > 0 and not self._released:
                 self._rewrite -= 1
-                self._arm.send(self._goal)
+                self._arm.send(self._goal.position)
             if self._ticks % WATCH_EVERY == 0:
                 self._arm.watch()
         except PortLost as e:
@@ -104,7 +96,7 @@ class RobotService:
     def _follow(self, move: motion.Move) -> None:
         now = time.monotonic()
         wanted = move.at(now)
-        sent = self._send(wanted, self._source, asked=dict(move.target))
+        sent = self._send(wanted, self._goal.source, asked=dict(move.target))
         arrived = all(abs(sent[j] - move.target[j]) < 1e-6 for j in sent)
         # An arm that something blocks is never sent on by force: the goal stays near where it is.
         if move.over(now) and (arrived or now > move.t_start + move.seconds + 1.0):
@@ -115,12 +107,10 @@ class RobotService:
         present = self._arm.position
         goal = {joint: value for joint, value in goal.items() if joint in present}
         sent = self._arm.send(limits.clip(goal, present, self._arm.limits, self._relative))
-        if self._unpublished:  # a second goal within one tick: the first was sent too, so it is told
-            self._publish_action()
-        self._goal |= sent
-        self._asked = self._goal | asked
-        self._source, self._t_sent = source, clock.monotonic_ns()
-        self._unpublished = True
+        if not self._goal.told:  # a second goal within one tick: the first was sent too, so it is told
+            self._tell.action(self._goal)
+        position = self._goal.position | sent
+        self._goal = InForce(position, position | asked, source, clock.monotonic_ns(), told=False)
         # Goals are not acknowledged on the bus: two repetitions make a lost packet harmless.
         self._rewrite = 2
         return sent
@@ -128,9 +118,8 @@ class RobotService:
     def _take_present(self, source: str) -> None:
         """Make the present pose the goal in force (it has been written to the motors already)."""
         self._move, self._rewrite = None, 0
-        self._goal = dict(self._arm.position)
-        self._asked = dict(self._goal)
-        self._source, self._t_sent = source, clock.monotonic_ns()
+        here = dict(self._arm.position)
+        self._goal = InForce(here, dict(here), source, clock.monotonic_ns())
 
     # --- commands -------------------------------------------------------------------------------------
 
@@ -149,14 +138,14 @@ class RobotService:
         if not 0 < command.seconds <= 60:
             raise UserError(f"a reset takes more than 0 and at most 60 seconds, not {command.seconds:g}")
         self._wake()
-        start = {joint: self._goal.get(joint, self._arm.position[joint]) for joint in target}
+        start = {joint: self._goal.position.get(joint, self._arm.position[joint]) for joint in target}
         shortest = motion.shortest(start, target, MAX_SPEED)
         if command.seconds < shortest:
             raise UserError(
                 f"the arm cannot get there in {command.seconds:g} s: give at least {shortest:.1f} s"
             )
         target = limits.within(target, self._arm.limits)
-        self._source = "reset"
+        self._goal.source = "reset"
         self._move = motion.Move(start, target, time.monotonic(), command.seconds)
         return Done(text=f"on the way, {command.seconds:g} s; `robot/action` shows the pose asked for")
 
@@ -211,7 +200,6 @@ class RobotService:
         self._lost = str(error)
         self._backoff = BACKOFF_S[0]
         self._next_try = time.monotonic() + self._backoff
-        self._velocity.forget()
         self._runtime.problem("port", self._lost)
         self._runtime.count("port_lost")
 
@@ -236,56 +224,6 @@ class RobotService:
         self._runtime.problem("port", "")
         self._take_present("hold")
 
-    # --- telling --------------------------------------------------------------------------------------
-
-    def _publish_state(self, reading: Reading | None) -> None:
-        arm = self._arm
-        t_capture = reading.t_capture if reading else clock.monotonic_ns()
-        velocity = self._velocity.see(arm.position, t_capture) if reading else {}
-        valid = bool(reading and reading.fresh)
-        self._states.publish(
-            RobotState(
-                t_capture=t_capture,
-                valid=valid,
-                reason="" if valid else (listed(arm.silent) if reading else self._lost),
-                position=dict(arm.position),
-                velocity=velocity,
-                torque=arm.torque,
-                temperature=dict(arm.temperature),
-                faults=arm.faults,
-                retries=arm.retries,
-            )
-        )
-        self._runtime.count("states")
-
-    def _publish_action(self) -> None:
-        self._unpublished = False
-        self._actions.publish(
-            RobotAction(
-                t_capture=self._t_sent,
-                valid=self._arm.connected and self._arm.holding,
-                position=dict(self._goal),
-                asked=dict(self._asked),
-                source=self._source,
-            )
-        )
-
-    def _report(self) -> None:
-        """Faults and retries to the heartbeat, once a second: a single bad packet is no news."""
-        faults = self._arm.faults
-        text = f"the arm: {listed(faults)}; check its cables and power supply" if faults else ""
-        self._runtime.problem("servos", text)
-        now = time.monotonic()
-        if now - self._retries_since < 1.0:
-            return
-        retries = self._arm.retries - self._retries_before
-        self._retries_before, self._retries_since = self._arm.retries, now
-        self._runtime.counts["retries"] = self._arm.retries
-        noisy = retries > 0 and not faults
-        self._runtime.problem(
-            "bus", "the servo bus needs repetitions; check cables and power" if noisy else ""
-        )
-
     # --- the end --------------------------------------------------------------------------------------
 
     def close(self, failed: bool) -> None:
@@ -295,7 +233,7 @@ class RobotService:
                 log.error("torque could not be cut: %s", self._lost)
             return
         try:
-            if not failed and arm.holding and self._goal:
+            if not failed and arm.holding and self._goal.position:
                 self._rest()
         except Exception as e:  # whatever it is, the torque must go
             log.error("the move to the rest pose failed: %s", e)
@@ -324,7 +262,6 @@ class RobotService:
         needed = motion.shortest(start, target, REST_SPEED)
         longest = self._settings.rest_seconds
         move = motion.Move(start, target, begin, min(needed, max(longest - 0.2, 0.0)))
-        self._source, self._move = "rest", move
         keeper = RateKeeper(self.rate_hz)
         while time.monotonic() < begin + longest and not hurry.is_set():
             reading = arm.read()
@@ -332,8 +269,8 @@ class RobotService:
             if there and move.over(time.monotonic()):
                 break
             self._send(move.at(time.monotonic()), "rest", asked=target)
-            self._publish_state(reading)
-            self._publish_action()
+            self._tell.state(reading, "")
+            self._tell.action(self._goal)
             keeper.tick()
             hurry.wait(keeper.remaining())
 

@@ -64,7 +64,15 @@ class Servos:
 
     def models(self) -> dict[str, int | None]:
         """The model number of each motor, None where there is no answer to three pings."""
-        return {j: self.ask(lambda j=j: self._bus.ping(j, num_retry=2)) for j in JOINTS}  # type: ignore[misc]
+        return {joint: self._model(joint) for joint in JOINTS}
+
+    def _model(self, joint: str) -> int | None:
+        # The driver's own repetition would take a late answer to the first ping for one to the second.
+        for _ in range(3):
+            with suppress(MotorError):
+                if (model := self.ask(lambda: self._bus.ping(joint))) is not None:
+                    return int(model)
+        return None
 
     def positions(self, joints: list[str]) -> dict[str, float]:
         """Present positions in LeRobot's units, in one transfer. (Alarms are not looked at here.)"""
