@@ -7,6 +7,7 @@ already records.
 import json
 import logging
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 av.logging.set_libav_level(av.logging.ERROR)  # x264 prints twenty lines per episode otherwise
 cv2.setNumThreads(1)
+# LeRobot switches progress bars back on after each table; they stay off here (saver.py).
+warnings.filterwarnings("ignore", message="Cannot enable progress bars")
 
 _QUEUE = 30
 
