@@ -42,7 +42,7 @@ def _episodes(dataset: Path) -> list[int]:
     """Rows per episode, as LeRobot itself reads them."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    opened = LeRobotDataset(f"local/{dataset.name}", root=dataset)
+    opened = LeRobotDataset(f"local/{dataset.name}", root=dataset, video_backend="pyav")
     lengths: dict[int, int] = {}
     for i in range(len(opened)):
         episode = int(opened[i]["episode_index"])
