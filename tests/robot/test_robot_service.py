@@ -241,7 +241,7 @@ def test_a_silent_servo_makes_states_invalid_and_names_the_joint(
     assert state.faults == {"wrist_flex": "does not answer"}
     assert state.reason == "wrist_flex (does not answer)"
     assert state.retries > 0
-    assert "wrist_flex (does not answer)" in driven.runtime.problems
+    driven.turn_until(lambda: "wrist_flex (does not answer)" in driven.runtime.problems)
     sent = ask(driven, Goal(position={"wrist_flex": 9.0, "elbow_flex": 9.0})).position
     assert sent == {"elbow_flex": 9.0}
     with pytest.raises(UserError, match="wrist_flex does not answer"):
@@ -261,10 +261,26 @@ def test_a_goal_from_before_a_silence_is_void_for_the_joint_that_returns(drive: 
     device.power_cycle("wrist_flex")
     device.blocked = set()
     device.silence()
-    driven.turn_until(lambda: not driven.runtime.problems)
+    driven.turn_until(lambda: device.torque["wrist_flex"])
     driven.turn(10)
-    assert device.torque["wrist_flex"]
     assert device.position("wrist_flex") == pytest.approx(0.0, abs=0.3)
+
+
+def test_a_short_silence_does_not_make_the_arm_forget_its_goal(
+    drive: Drive, device: Any, states: Queued[RobotState]
+) -> None:
+    driven = drive(**FAR)
+    device.blocked = {"gripper"}  # it grips something
+    ask(driven, Goal(position={"gripper": 10.0}))
+    device.silence(*JOINTS)
+    driven.turn(2)
+    assert not latest(driven, states).valid
+    device.silence()
+    driven.turn_until(lambda: driven.service._arm.read().fresh)
+    driven.turn(5)
+    assert latest(driven, states).valid
+    assert device.goal("gripper") == pytest.approx(10.0, abs=0.5)
+    assert driven.service._goal.position["gripper"] == 10.0
 
 
 def test_a_port_that_vanishes_and_returns_is_taken_up_holding_still(

@@ -1,8 +1,8 @@
 """The arm as the loop sees it: no servo and no packet can end a tick.
 
 LeRobot's `sync_read` fails as a whole when one motor is silent. Here a failed transfer is repeated once;
-then each motor is asked on its own, and those that stay silent are left out and asked again, one every
-quarter of a second and with a short time-out, until they answer.
+then each motor is asked on its own, and those that stay silent are left out and asked again, one every tenth
+of a second and with a short time-out, until they answer.
 """
 
 import itertools
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from gripwire import clock
 from gripwire.messages import JOINTS
 from gripwire_robot import connect
-from gripwire_robot.servos import MotorError, PortLost, Servos
+from gripwire_robot.servos import CORRUPT, MotorError, PortLost, Servos
 from gripwire_robot.settings import Robot
 
-PROBE_S = 0.25
+PROBE_S = 0.1
 ATTEMPTS = 3
 HOT_C = 60
 """Degrees Celsius from which a motor is reported as hot; an STS3215 lets go at 70."""
@@ -32,7 +32,7 @@ class Reading:
     t_capture: int
     """CLOCK_MONOTONIC ns at the middle of the transfer."""
     back: list[str] = field(default_factory=list)
-    """Joints that answer again; they hold where they are now, so an older goal is void for them."""
+    """Joints that came back from a loss of power; they hold where they are now, an older goal is void."""
 
 
 class Arm:
@@ -116,37 +116,49 @@ class Arm:
                     self._silent[joint] = reason
 
     def _read_one(self, joint: str) -> str:
-        """Empty, or why the joint counts as silent."""
-        reason = ""
-        for _ in range(2):
-            try:
-                self.position.update(self._servos.positions([joint]))
-                return ""
-            except MotorError as e:
-                self.retries += 1
-                reason = str(e)
+        """Empty, or why the joint counts as silent. Only a garbled answer is worth asking again at once."""
+        reason = CORRUPT
+        for _ in range(ATTEMPTS):
+            if reason == CORRUPT:
+                try:
+                    self.position.update(self._servos.positions([joint]))
+                    return ""
+                except MotorError as e:
+                    self.retries += 1
+                    reason = str(e)
         return reason
 
     def _probe(self) -> list[str]:
-        """Ask one of the silent motors again, when it is time."""
+        """Ask a silent motor again, when it is time, and if it answers the next one too. Returns those that
+        had lost their torque meanwhile (or kept it, when the arm went limp) and now do as the others."""
+        changed: list[str] = []
         if not self._silent or time.monotonic() < self._next_probe:
-            return []
+            return changed
         self._next_probe = time.monotonic() + PROBE_S
-        joint = next(joint for joint in self._probes if joint in self._silent)
-        try:
-            with self._servos.short_timeout():
-                self.position.update(self._servos.positions([joint]))
-                # It may have lost power: make it hold where it is, or be limp, like the rest of the arm.
-                if self.holding:
-                    self._servos.write_goals({joint: self.position[joint]})
-                self._servos.set_torque(joint, self.holding)
-        except MotorError as e:
-            self.retries += 1
-            self._silent[joint] = str(e)
-            return []
+        while self._silent:
+            joint = next(joint for joint in self._probes if joint in self._silent)
+            try:
+                with self._servos.short_timeout():
+                    if self._revive(joint):
+                        changed.append(joint)
+            except MotorError as e:
+                self.retries += 1
+                self._silent[joint] = str(e)
+                break
+            del self._silent[joint]
+        return changed
+
+    def _revive(self, joint: str) -> bool:
+        """Read a motor that was away. One that lost power holds where it is: its old goal would be a jump."""
+        self.position.update(self._servos.positions([joint]))
+        on, _ = self._servos.byte(joint, "Torque_Enable")
+        if bool(on) == self.holding:
+            return False
+        if self.holding:
+            self._servos.write_goals({joint: self.position[joint]})
+        self._servos.set_torque(joint, self.holding)
         self._torque[joint] = self.holding
-        del self._silent[joint]
-        return [joint]
+        return True
 
     def send(self, goal: dict[str, float]) -> dict[str, float]:
         """Write the goals of those joints that answer; what was written."""

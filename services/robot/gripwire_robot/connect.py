@@ -17,7 +17,8 @@ from gripwire_robot.settings import Robot
 
 log = logging.getLogger("gripwire.robot")
 
-ATTEMPTS = 3
+ATTEMPTS = 10
+_POLL_S = 0.002
 
 
 def check(settings: Robot) -> None:
@@ -109,6 +110,8 @@ def _open(robot: Any, settings: Robot) -> None:
             f"the arm's port {settings.port} cannot be opened ({reason(cause)}): "
             "check the cable, then find the port with `lerobot-find-port`"
         ) from e
+    # The driver polls for an answer in a busy loop: let it sleep until bytes arrive instead.
+    robot.bus.port_handler.ser.timeout = _POLL_S
     try:
         fcntl.flock(robot.bus.port_handler.ser.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as e:
@@ -131,7 +134,7 @@ def _find_motors(servos: Servos, settings: Robot) -> None:
 
 
 def _prepare(servos: Servos, settings: Robot, on_retry: Callable[[], None]) -> None:
-    """LeRobot's writes have no retries of their own: one bad packet must not end the start."""
+    """LeRobot does this in about 150 exchanges without repetitions: one bad packet must not end the start."""
     for left in reversed(range(ATTEMPTS)):
         try:
             servos.ask(lambda: _configure(servos.robot, settings))

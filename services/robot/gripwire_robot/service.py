@@ -84,8 +84,8 @@ class RobotService:
             if self._move:
                 self._follow(self._move)
             elif self._rewrite > 0 and not self._released:
-                self._rewrite -= 1
-                self._arm.send(self._goal.position)
+                sent = self._arm.send(self._goal.position)
+                self._rewrite -= sent.keys() == self._goal.position.keys()  # not while one cannot hear it
             if self._ticks % WATCH_EVERY == 0:
                 self._arm.watch()
         except PortLost as e:

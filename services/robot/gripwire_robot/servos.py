@@ -11,6 +11,7 @@ MODEL = "sts3215"
 SHORT_TIMEOUT_MS = 20
 """For motors that may be silent: LeRobot's 50 ms each cost three ticks. A real bus answers in 1 to 2 ms."""
 
+CORRUPT = "answers with corrupt packets"
 _ALARMS = {1: "supply voltage", 2: "angle sensor", 4: "overheated", 8: "over current", 32: "overload"}
 """Bits of the error byte in every status packet (Feetech's protocol)."""
 
@@ -154,7 +155,7 @@ def _plain(error: Exception) -> str:
     if "no status packet" in text:
         return "does not answer"
     if "Incorrect status packet" in text or isinstance(error, IndexError):
-        return "answers with corrupt packets"
+        return CORRUPT
     if "[RxPacketError]" in text:
         return "alarm: " + text.rpartition("]")[2].strip(" !")
     return text.strip().splitlines()[0] if text.strip() else type(error).__name__

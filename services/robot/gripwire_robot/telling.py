@@ -10,6 +10,8 @@ from gripwire_robot import motion
 from gripwire_robot.arm import Arm, Reading
 from gripwire_robot.servos import listed
 
+LASTING_S = 0.5
+"""A fault is in `robot/state` at once, and worth a warning when it has lasted this long."""
 NOISY = 3
 """Repetitions within a second that are worth a warning; a busy machine causes one now and then."""
 
@@ -36,6 +38,7 @@ class Telling:
         self.actions = runtime.publisher("robot/action")
         self._velocity = motion.Velocity()
         self._retries_before, self._since = 0, time.monotonic()
+        self._well = time.monotonic()
 
     def state(self, reading: Reading | None, lost: str) -> None:
         """Publish where the arm is; ``reading`` None: it could not be read because of ``lost``."""
@@ -73,11 +76,12 @@ class Telling:
         )
 
     def health(self) -> None:
-        """Faults to the heartbeat at once, repetitions when there were many within a second."""
-        faults = self._arm.faults if self._arm.connected else {}
-        text = f"the arm: {listed(faults)}; check its cables and power supply" if faults else ""
-        self._runtime.problem("servos", text)
+        """Faults that last to the heartbeat, and repetitions when there were many within a second."""
         now = time.monotonic()
+        faults = self._arm.faults if self._arm.connected else {}
+        self._well = self._well if faults else now
+        text = f"the arm: {listed(faults)}; check its cables and power supply"
+        self._runtime.problem("servos", text if now - self._well > LASTING_S else "")
         if now - self._since < 1.0:
             return
         retries = self._arm.retries - self._retries_before
