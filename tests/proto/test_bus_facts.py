@@ -105,21 +105,21 @@ def test_a_publisher_used_from_many_threads_sends_whole_messages_in_order(topics
 def test_a_forked_child_gets_a_context_that_works(topics: Topics, tmp_path: Path) -> None:
     script = tmp_path / "forks.py"
     script.write_text(
-        "import os\nfrom gripwire import bus\nfrom gripwire.messages import RobotState\n"
+        "import os, sys\nfrom gripwire import bus\nfrom gripwire.messages import RobotState\n"
         "from gripwire.topics import Topics\n"
-        "bus.context()\n"
+        "used = bus.context().socket(bus.zmq.PUB)\n"  # ZeroMQ starts its threads with the first socket
         "if os.fork() == 0:\n"
         f"    with bus.Publisher(Topics({topics.port_base})['robot/state']) as publisher:\n"
         "        publisher.wait_for_subscriber(10)\n"
         "        publisher.publish(RobotState(position={'gripper': 7.0}))\n"
-        "    bus.context().setsockopt(bus.zmq.LINGER, 1000)\n"
+        "        sys.stdin.readline()\n"  # until it has arrived
         "    os._exit(0)\n"
         "os.wait()\n"
     )
     with Queued(topics["robot/state"], RobotState) as reader:
-        parent = subprocess.Popen([sys.executable, script])
+        parent = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE)
         received = reader.receive(WAIT_S)
-        assert parent.wait(WAIT_S) == 0
+        parent.communicate(timeout=WAIT_S)
     assert received and received.message.position == {"gripper": 7.0}
 
 

@@ -35,27 +35,29 @@ def test_the_publisher_fills_the_header_and_keeps_a_capture_time_it_is_given(top
     assert not first.valid, "nobody has vouched for it"
 
 
-def test_both_queues_have_the_declared_depth_and_what_does_not_fit_is_counted(topics: Topics) -> None:
-    # A depth far below ZeroMQ's own (1000): were it set after bind or connect, all 1000 would be kept.
-    topic, payload = replace(topics["camera/gripper_cam"], depth=10), bytes(100_000)
+def test_a_full_queue_drops_the_newest_and_the_reader_says_exactly_what_it_lost(topics: Topics) -> None:
+    # ZeroMQ's own depth is 1000 at either end: were the publisher's not in force, all 1700 would fit.
+    topic, payload = topics["camera/gripper_cam"], bytes(60_000)
     frame = Frame(camera="gripper_cam", width=1, height=1, encoding="jpeg")
-    with Publisher(topic) as publisher, Queued(topic, Frame) as reader:
+    with Publisher(replace(topic, depth=10)) as publisher, Queued(topic, Frame, depth=1000) as reader:
         assert publisher.wait_for_subscriber(WAIT_S)
-        for _ in range(1000):
+        for _ in range(1700):
             publisher.publish(frame, payload)
         kept = [r.message.seq for r in reader.drain()]
-        last = None
-        while last is None:  # until the queue has room again
-            sent = publisher.publish(frame, payload).seq
-            kept += [r.message.seq for r in reader.drain()]
-            last = reader.receive(0.05)
-            kept += [last.message.seq] if last else []
-        while kept[-1] < sent and (received := reader.receive(0.2)):
-            kept.append(received.message.seq)
-    assert kept == sorted(kept) and kept[0] == 0, "the oldest are kept, the newest dropped"
-    assert len(kept) < 700
-    assert reader.gaps.lost == kept[-1] + 1 - len(kept) > 0
+        while not kept or kept[-1] < 1700:  # until the queue is empty and a newer one fits again
+            newest = publisher.publish(frame, payload).seq
+            while (received := reader.receive(0.2)) is not None:
+                kept.append(received.message.seq)
+    assert kept[0] == 0 and kept == sorted(set(kept)) and kept[-1] == newest
+    assert reader.gaps.lost == newest + 1 - len(kept) > 0
     assert sum(last - first + 1 for _, first, last in reader.gaps.ranges) == reader.gaps.lost
+
+
+def test_a_readers_queue_is_as_deep_as_its_topic_says_or_its_owner_wishes(topics: Topics) -> None:
+    topic = topics["robot/state"]
+    with Queued(topic, RobotState) as usual, Queued(topic, RobotState, depth=7) as chosen:
+        assert usual.socket.getsockopt(zmq.RCVHWM) == topic.depth == 2000
+        assert chosen.socket.getsockopt(zmq.RCVHWM) == 7
 
 
 def test_within_its_depth_a_queue_loses_nothing_while_nobody_reads(topics: Topics) -> None:
@@ -118,20 +120,45 @@ def test_a_reader_that_leaves_is_noticed(topics: Topics) -> None:
         assert not publisher.wait_for_subscriber(0.01)
 
 
-def test_who_subscribes_to_everything_counts_as_a_reader_and_chatter_does_not(topics: Topics) -> None:
+def test_who_subscribes_to_everything_is_a_reader_too(topics: Topics) -> None:
+    topic = topics["reward"]
+    with Publisher(topic) as publisher, bus.context().socket(zmq.SUB) as all_of_it:
+        all_of_it.setsockopt(zmq.SUBSCRIBE, b"")
+        all_of_it.connect(topic.endpoint)
+        assert publisher.wait_for_subscriber(WAIT_S)
+        publisher.publish(Reward(frame_seq=4))
+        assert all_of_it.poll(int(WAIT_S * 1000))
+        message, _ = wire.decode(all_of_it.recv_multipart(), Reward)
+    assert message.frame_seq == 4
+
+
+def test_what_is_no_subscription_does_not_upset_the_count_of_readers(topics: Topics) -> None:
     topic = topics["reward"]
     with Publisher(topic) as publisher, bus.context().socket(zmq.XSUB) as talker:
         talker.connect(topic.endpoint)
-        talker.send(b"hello")  # no subscription: XPUB hands it on as it is
-        talker.send(b"\x01" + bytes(10_000))  # too long for one: the connection is cut
-        with bus.context().socket(zmq.SUB) as all_of_it:
-            all_of_it.setsockopt(zmq.SUBSCRIBE, b"")
-            all_of_it.connect(topic.endpoint)
-            assert publisher.wait_for_subscriber(WAIT_S)
-            publisher.publish(Reward(frame_seq=4))
-            assert all_of_it.poll(int(WAIT_S * 1000))
-            message, _ = wire.decode(all_of_it.recv_multipart(), Reward)
-    assert message.frame_seq == 4 and publisher._subscribers == 1
+        for chatter in (b"", b"\2", b"\2rew", b"hello"):  # XPUB hands on whatever a reader says
+            talker.send(chatter)
+        talker.send(b"\1reward\0")
+        assert publisher.wait_for_subscriber(WAIT_S)
+
+
+def test_a_reader_that_sends_too_much_is_cut_off_and_the_others_are_not(topics: Topics) -> None:
+    topic = topics["reward"]
+    with (
+        Publisher(topic) as publisher,
+        Queued(topic, Reward) as reader,
+        bus.context().socket(zmq.XSUB) as talker,
+    ):
+        assert publisher.wait_for_subscriber(WAIT_S)
+        monitor = talker.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        talker.connect(topic.endpoint)
+        talker.send(b"\1" + bytes(100_000))
+        assert monitor.poll(int(WAIT_S * 1000)), "nobody stops it"
+        talker.disable_monitor()
+        monitor.close()
+        publisher.publish(Reward(frame_seq=4))
+        received = reader.receive(WAIT_S)
+    assert received and received.message.frame_seq == 4
 
 
 @pytest.mark.parametrize("same_host", [True, False])
