@@ -36,15 +36,15 @@ def test_the_publisher_fills_the_header_and_keeps_a_capture_time_it_is_given(top
 
 
 def test_a_full_queue_drops_the_newest_and_the_reader_says_exactly_what_it_lost(topics: Topics) -> None:
-    # ZeroMQ's own depth is 1000 at either end: were the publisher's not in force, all 1700 would fit.
-    topic, payload = topics["camera/gripper_cam"], bytes(60_000)
+    # ZeroMQ's own depth is 1000: were the publisher's not in force, all 900 would fit.
+    topic, payload = replace(topics["camera/gripper_cam"], depth=10), bytes(60_000)
     frame = Frame(camera="gripper_cam", width=1, height=1, encoding="jpeg")
-    with Publisher(replace(topic, depth=10)) as publisher, Queued(topic, Frame, depth=1000) as reader:
+    with Publisher(topic) as publisher, Queued(topic, Frame) as reader:
         assert publisher.wait_for_subscriber(WAIT_S)
-        for _ in range(1700):
+        for _ in range(900):
             publisher.publish(frame, payload)
         kept = [r.message.seq for r in reader.drain()]
-        while not kept or kept[-1] < 1700:  # until the queue is empty and a newer one fits again
+        while not kept or kept[-1] < 900:  # until the queue is empty and a newer one fits again
             newest = publisher.publish(frame, payload).seq
             while (received := reader.receive(0.2)) is not None:
                 kept.append(received.message.seq)
