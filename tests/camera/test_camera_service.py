@@ -117,9 +117,10 @@ def test_raw_frames_are_rgb(
     assert blue < 30
 
 
+@pytest.mark.parametrize("names_its_exposure", [False, True])
 def test_a_frozen_picture_is_invalid_and_a_moving_one_valid_again(
     camera_process: Start, mjpeg: Servers, frames: Queued[Frame], health: Latest[Health],
-    helpers: types.SimpleNamespace,
+    helpers: types.SimpleNamespace, names_its_exposure: bool,
 ) -> None:  # fmt: skip
     server = mjpeg()
     camera_process("--source", server.url)
@@ -134,11 +135,14 @@ def test_a_frozen_picture_is_invalid_and_a_moving_one_valid_again(
 
     stream_until(server, lively, came(True))
     still = next(lively)
+    if names_its_exposure:  # and goes on naming the same one
+        body = helpers.jpeg(helpers.numbered(7))
+        still = helpers.part(body, X_Exposure_Time=clock.monotonic_ns(), X_Host=clock.host_id())
     stream_until(server, iter(lambda: still, None), came(False))
     assert seen[-1].message.reason == "frozen"
-    last_good = max(f.message.t_capture for f in seen if f.message.valid)
-    first_bad = min(f.message.t_capture for f in seen if not f.message.valid)
-    assert first_bad > last_good
+    last_good = max(f.message.seq for f in seen if f.message.valid)
+    first_bad = min(f.message.seq for f in seen if not f.message.valid)
+    assert first_bad == last_good + 1
     stream_until(server, lively, came(True))
     wait_for_health(health, lambda h: h.counts.get("frozen", 0) > 0 and "very same picture" in h.last_error)
 

@@ -152,6 +152,13 @@ def test_nothing_is_set_that_was_not_asked_for(video: Callable[..., Path]) -> No
     assert device.apply(cv2.VideoCapture(str(video(2)), cv2.CAP_FFMPEG), Camera(), device=False) == []
 
 
+def test_an_rtsp_address_that_does_not_answer_is_lost_and_its_password_not_shown() -> None:
+    source = sources.choose("cam", Camera(source="rtsp://me:s3cret@127.0.0.1:9/stream"))
+    with pytest.raises(SourceLost, match=r"rtsp://127\.0\.0\.1:9/stream does not answer") as lost:
+        source.open()
+    assert "s3cret" not in str(lost.value)
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [

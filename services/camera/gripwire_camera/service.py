@@ -5,6 +5,7 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
+from gripwire import clock
 from gripwire.messages import Command, Frame, Reply
 from gripwire.service import Runtime
 from gripwire_camera import opencv, sources
@@ -70,7 +71,8 @@ class CameraService:
         except ValueError:
             self._runtime.count("undecodable")
             return
-        frozen = source.live and self._frozen.see(payload, picture.t_capture)
+        # By this clock, not by t_capture: a frozen source may go on naming the same old exposure.
+        frozen = source.live and self._frozen.see(payload, clock.monotonic_ns())
         if frozen:
             self._runtime.problem(
                 "frozen",

@@ -18,6 +18,8 @@ from gripwire_robot.settings import Robot
 log = logging.getLogger("gripwire.robot")
 
 ATTEMPTS = 10
+PATIENCE_S = 1.5
+"""For motors that do not answer at the start: an adapter just plugged in, or a busy bench, takes a moment."""
 _POLL_S = 0.002
 
 
@@ -65,7 +67,7 @@ def connect(settings: Robot, on_retry: Callable[[], None], first: bool) -> Servo
     try:
         _open(robot, settings)
         opened = True
-        _find_motors(servos, settings)
+        _find_motors(servos, settings, first)
         _prepare(servos, settings, on_retry)
     except BaseException:
         if opened and first:
@@ -118,9 +120,9 @@ def _open(robot: Any, settings: Robot) -> None:
         raise PortLost(f"another gripwire drives the arm on {settings.port}: stop it first") from e
 
 
-def _find_motors(servos: Servos, settings: Robot) -> None:
-    models = servos.models()
-    missing = [f"{joint} (motor {JOINTS.index(joint) + 1})" for joint, m in models.items() if m is None]
+def _find_motors(servos: Servos, settings: Robot, first: bool) -> None:
+    models = servos.models(PATIENCE_S if first else 0.0)
+    missing = [f"{joint} (motor {i})" for i, joint in enumerate(JOINTS, 1) if joint not in models]
     if missing:
         who = "no motor answers" if len(missing) == len(JOINTS) else f"no answer from {', '.join(missing)}"
         raise PortLost(

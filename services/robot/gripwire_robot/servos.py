@@ -1,8 +1,10 @@
 """LeRobot's Feetech bus, one exchange at a time, with its many kinds of failure made two."""
 
 import termios
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from gripwire.messages import JOINTS
@@ -63,17 +65,18 @@ class Servos:
         finally:
             handler.setPacketTimeout = usual
 
-    def models(self) -> dict[str, int | None]:
-        """The model number of each motor, None where there is no answer to three pings."""
-        return {joint: self._model(joint) for joint in JOINTS}
-
-    def _model(self, joint: str) -> int | None:
-        # The driver's own repetition would take a late answer to the first ping for one to the second.
-        for _ in range(3):
-            with suppress(MotorError):
-                if (model := self.ask(lambda: self._bus.ping(joint))) is not None:
-                    return int(model)
-        return None
+    def models(self, patience_s: float) -> dict[str, int]:
+        """The model number of each motor that answers a ping within ``patience_s`` (three pings at least)."""
+        found: dict[str, int] = {}
+        deadline, rounds = time.monotonic() + patience_s, 0
+        while len(found) < len(JOINTS) and (rounds < 3 or time.monotonic() < deadline):
+            rounds += 1
+            for joint in JOINTS:
+                # The driver's own repetition would take a late answer to one ping for one to the next.
+                with suppress(MotorError):
+                    if joint not in found and (model := self.ask(partial(self._bus.ping, joint))) is not None:
+                        found[joint] = int(model)
+        return found
 
     def positions(self, joints: list[str]) -> dict[str, float]:
         """Present positions in LeRobot's units, in one transfer. (Alarms are not looked at here.)"""
