@@ -9,8 +9,15 @@ from gripwire_reward.preprocess import Crop, InputContract, central_square, crop
 
 
 def _contract(**changes: object) -> InputContract:
-    base = {"key": "observation.images.gripper_cam", "frame": (4, 6), "size": (4, 4),
-            "crop": Crop(top=0, left=1, height=4, width=4), "scale": 1.0, "mean": (10, 20, 30), "std": (1, 2, 4)}  # fmt: skip
+    base = {
+        "key": "observation.images.gripper_cam",
+        "frame": (4, 6),
+        "size": (4, 4),
+        "crop": Crop(top=0, left=1, height=4, width=4),
+        "scale": 1.0,
+        "mean": (10, 20, 30),
+        "std": (1, 2, 4),
+    }
     return InputContract.model_validate(base | changes)
 
 

@@ -1,5 +1,8 @@
 """The reward service on real sockets: frames in, one verdict each out, and models changed under it."""
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +13,7 @@ import pytest
 from gripwire import bus, clock
 from gripwire.bus import Publisher, Queued
 from gripwire.errors import UserError
-from gripwire.messages import Frame, ModelState, Offer, Reward, Rollback, Swap
+from gripwire.messages import Frame, Health, ModelState, Offer, Reward, Rollback, Swap
 from gripwire.service import Runtime
 from gripwire.settings import Settings
 from gripwire_reward.service import RewardService
@@ -273,3 +276,23 @@ def test_the_service_refuses_a_camera_slot_that_does_not_exist(stack: Settings, 
     with pytest.raises(UserError, match="no such camera slot"):
         RewardService(runtime)
     runtime.close()
+
+
+def test_the_process_starts_beats_and_ends_with_0_on_sigterm(stack: Settings) -> None:
+    flags = ["--data", str(stack.data), "--port-base", str(stack.bus.port_base)]
+    command = [sys.executable, "-m", "gripwire", "reward", "run", *flags]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        with Queued(stack.topics["health/reward"], Health) as health:
+            deadline, states = time.monotonic() + WAIT_S, []
+            while "degraded" not in states:
+                assert time.monotonic() < deadline and process.poll() is None, states
+                if beat := health.receive(0.5):
+                    states.append(beat.message.state)
+                    problem = beat.message.problem
+        assert "no bundle yet" in problem
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_S) == 0
+    finally:
+        process.kill()
+        process.communicate()

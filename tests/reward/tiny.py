@@ -18,9 +18,13 @@ from gripwire_reward.scorer import session
 HEIGHT, WIDTH = 48, 64
 
 CONTRACT = InputContract(
-    key="observation.images.gripper_cam", frame=(HEIGHT, WIDTH), crop=Crop(top=0, left=8, height=48, width=48),
-    size=(16, 16), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
-)  # fmt: skip
+    key="observation.images.gripper_cam",
+    frame=(HEIGHT, WIDTH),
+    crop=Crop(top=0, left=8, height=48, width=48),
+    size=(16, 16),
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+)
 RULE = DecisionRule(threshold=0.5, release=0.35, window_s=0.1, needed_s=0.1, fitted_hz=10)
 
 
@@ -45,14 +49,15 @@ def graph(gain: float = 8.0, size: tuple[int, int] = (16, 16)) -> bytes:
         helper.make_node("Squeeze", ["column", "axis"], ["logit"]),
     ]
     made = helper.make_graph(
-        nodes, "tiny",
+        nodes,
+        "tiny",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, *size])],
         [
             helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["n"]),
             helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3]),
         ],
         [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array([1], np.int64), "axis")],
-    )  # fmt: skip
+    )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
     onnx.checker.check_model(model)
@@ -60,9 +65,13 @@ def graph(gain: float = 8.0, size: tuple[int, int] = (16, 16)) -> bytes:
 
 
 def make(
-    bundles: Path, gain: float = 8.0, golden_error: float = 0.0, contract: InputContract = CONTRACT,
-    rule: DecisionRule = RULE, model: bytes | None = None,
-) -> Bundle:  # fmt: skip
+    bundles: Path,
+    gain: float = 8.0,
+    golden_error: float = 0.0,
+    contract: InputContract = CONTRACT,
+    rule: DecisionRule = RULE,
+    model: bytes | None = None,
+) -> Bundle:
     """A sealed bundle under ``bundles``; ``golden_error`` falsifies the recorded logits."""
     model = model or graph(gain)
     engine = session(model, 1, "tiny")

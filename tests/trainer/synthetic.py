@@ -61,10 +61,16 @@ def write_v21(path: Path, shown: list[list[NDArray[np.uint8]]], codec: str = "li
         **{k: {"dtype": "int64", **scalar} for k in ("frame_index", "episode_index", "index", "task_index")},
         "timestamp": {"dtype": "float32", **scalar},
     }
-    info = {"codebase_version": "v2.1", "fps": FPS, "chunks_size": 1000, "features": features,
-            "total_episodes": len(shown), "robot_type": "so101_follower",
-            "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
-            "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"}  # fmt: skip
+    info = {
+        "codebase_version": "v2.1",
+        "fps": FPS,
+        "chunks_size": 1000,
+        "features": features,
+        "total_episodes": len(shown),
+        "robot_type": "so101_follower",
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    }
     meta = path / "meta"
     meta.mkdir(parents=True)
     (meta / "info.json").write_text(json.dumps(info))
@@ -97,9 +103,11 @@ def _write_rows(file: Path, index: int, length: int) -> None:
         "observation.state": pa.array(pair, pa.list_(pa.float32(), 2)),
         "action": pa.array(pair, pa.list_(pa.float32(), 2)),
         "timestamp": pa.array((frame / FPS).astype(np.float32)),
-        "frame_index": frame, "episode_index": np.full(length, index), "index": frame + index * length,
+        "frame_index": frame,
+        "episode_index": np.full(length, index),
+        "index": frame + index * length,
         "task_index": np.zeros(length, np.int64),
-    }  # fmt: skip
+    }
     pq.write_table(pa.table(table), file)
 
 

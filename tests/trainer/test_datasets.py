@@ -160,5 +160,5 @@ def test_two_sources_of_different_rates_are_not_merged(counted: Path, tmp_path: 
     synthetic.write_labels(tmp_path, tmp_path / "fast", STARTS, "b")
     merge = tmp_path / "merge.json"
     merge.write_text(json.dumps({"sources": ["a", "b"], "output_repo_id": "me/both"}))
-    with pytest.raises(UserError, match="10 frames per second.*30"):
+    with pytest.raises(UserError, match=r"10 frames per second.*30"):
         build(labels.read(merge), tmp_path / "out")

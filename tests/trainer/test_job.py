@@ -97,7 +97,7 @@ def test_a_damaged_cache_entry_is_made_anew(
 ) -> None:
     from gripwire_trainer.features import FeatureStore
 
-    store = FeatureStore(tmp_path, result[1].bundle.manifest.inputs[0], 1)
+    store = FeatureStore(tmp_path, result[1].bundle.manifest.inputs[0])
     dataset = open_dataset(coloured[0])
     good = store.features(dataset, dataset.episodes[0], 1)
     for file in tmp_path.rglob("*.npy"):
@@ -142,6 +142,18 @@ def test_a_frame_split_and_a_crop_outside_the_picture_are_refused(
     ):
         with pytest.raises(UserError, match=said):
             job.run(job.Task(file, tmp_path, QUICK.model_copy(update=change)), lambda *_: None)
+
+
+def test_a_reward_dataset_that_cannot_be_built_fails_the_job_in_its_words_and_leaves_no_bundle(
+    coloured: tuple[Path, list[int | None]], tmp_path: Path
+) -> None:
+    file = synthetic.write_labels(tmp_path / "labels", *coloured)
+    (tmp_path / "datasets").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match="the reward dataset was not built"):
+        job.run(
+            job.Task(file, tmp_path, QUICK.model_copy(update={"build": True, "epochs": 2})), lambda *_: None
+        )
+    assert not (tmp_path / "bundles").exists()
 
 
 # --- the command ------------------------------------------------------------------------------------------

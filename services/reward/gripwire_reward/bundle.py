@@ -169,7 +169,8 @@ def find(bundle: str, bundles: Path, allow_path: bool = False) -> Path:
             raise UserError(f"{bundle}: {len(fits)} bundles under {bundles} start so; give more of the id")
     what = "no folder with a bundle.json, and no bundle" if allow_path else "no bundle"
     raise UserError(
-        f"{bundle[:80]!r}: {what} of that id under {bundles}; `gripwire trainer train` prints the id it writes"
+        f"{bundle[:80]!r}: {what} of that id under {bundles}; `gripwire trainer train` prints the id it "
+        "writes"
     )
 
 

@@ -84,7 +84,8 @@ def status(
         state, last = model.wait(3.0), reward.wait(1.0)
     if state is None:
         raise UserError(
-            f"no reward service at {topics['model'].endpoint}; start it with `gripwire reward run` or `gripwire up`"
+            f"no reward service at {topics['model'].endpoint}; start it with `gripwire reward run` or "
+            "`gripwire up`"
         )
     valid = last is not None and last.message.valid
     if as_json:
@@ -125,8 +126,15 @@ def score(
     scores = list(score_dataset(scorer, source))
     rows = write_scores(scores, out)
     successes = sum(bool(s.decision.any()) for s in scores)
-    summary = {"bundle": scorer.bundle.id, "dataset": str(source.path), "out": str(out), "episodes": len(scores),
-               "frames": rows, "episodes_decided_success": successes, "seconds": round(time.monotonic() - start, 2)}  # fmt: skip
+    summary = {
+        "bundle": scorer.bundle.id,
+        "dataset": str(source.path),
+        "out": str(out),
+        "episodes": len(scores),
+        "frames": rows,
+        "episodes_decided_success": successes,
+        "seconds": round(time.monotonic() - start, 2),
+    }
     if as_json:
         options.emit(summary)
     else:
@@ -172,7 +180,8 @@ def _answers(seen: Received[ModelState], before: Received[ModelState] | None, co
 def _report(state: ModelState, as_json: bool) -> None:
     if state.event == "refused":
         raise UserError(
-            f"bundle {state.offer} was refused, {state.serving or 'no bundle'} goes on serving: {state.reason}"
+            f"bundle {state.offer} was refused, {state.serving or 'no bundle'} goes on serving: "
+            f"{state.reason}"
         )
     if as_json:
         options.emit(state.model_dump(mode="json"))

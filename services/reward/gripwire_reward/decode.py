@@ -33,12 +33,14 @@ def decode(frame: Frame, payload: Buffer | None) -> NDArray[np.uint8]:
         image = data.reshape(frame.height, frame.width, 3)
     else:
         raise UserError(
-            f"frame {frame.seq} of camera {frame.camera}: {data.size} bytes are no {frame.width}x{frame.height} "
+            f"frame {frame.seq} of camera {frame.camera}: {data.size} bytes are no "
+            f"{frame.width}x{frame.height} "
             "picture; restart the camera service"
         )
     if image.shape != (frame.height, frame.width, 3):
         raise UserError(
-            f"frame {frame.seq} of camera {frame.camera} is {image.shape[1]}x{image.shape[0]}, its header says "
+            f"frame {frame.seq} of camera {frame.camera} is {image.shape[1]}x{image.shape[0]}, its "
+            "header says "
             f"{frame.width}x{frame.height}; restart the camera service"
         )
     return np.asarray(image, np.uint8)

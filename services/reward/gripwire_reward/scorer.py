@@ -56,7 +56,8 @@ class Scorer:
         if len(inputs) != 1 or inputs[0].type != "tensor(float)" or tuple(inputs[0].shape[1:]) != shape:
             got = [(i.type, i.shape) for i in inputs]
             raise UserError(
-                f"{file}: one float input of (n, {shape[0]}, {shape[1]}, {shape[2]}) is due, not {got}; train again"
+                f"{file}: one float input of (n, {shape[0]}, {shape[1]}, {shape[2]}) is due, not {got}; "
+                "train again"
             )
         if not {"logit", "features"} <= outputs:
             raise UserError(
@@ -126,8 +127,10 @@ def verify_golden(scorer: Scorer) -> None:
         got = scorer.frame(frame).logit
         if not abs(got - float(expected)) <= tolerance:
             raise UserError(
-                f"{file}: golden frame {number} scores {got:.4f}, {float(expected):.4f} was recorded when the "
-                f"model was trained (tolerance {tolerance:g}): what would run is not what was trained; train again here"
+                f"{file}: golden frame {number} scores {got:.4f}, {float(expected):.4f} was recorded "
+                "when the "
+                f"model was trained (tolerance {tolerance:g}): what would run is not what was trained; "
+                "train again here"
             )
 
 

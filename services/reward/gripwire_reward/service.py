@@ -1,5 +1,6 @@
 """The reward service: every camera frame gets a verdict, in order."""
 
+import itertools
 import statistics
 from collections import deque
 from time import perf_counter
@@ -244,11 +245,12 @@ class RewardService:
         self._captures.append(frame.t_capture)
 
     def _rate(self) -> float:
-        """Frames per second as captured lately; what the camera is declared to give until enough have come."""
+        """Frames per second as captured lately; what the camera is declared to give until enough have "
+        "come."""
         if len(self._captures) < _RATE_WINDOW:
             return self._nominal_hz
         times = list(self._captures)
-        return 1e9 / statistics.median(b - a for a, b in zip(times, times[1:], strict=False))
+        return 1e9 / statistics.median(b - a for a, b in itertools.pairwise(times))
 
     def close(self, failed: bool) -> None:
         if hasattr(self, "_keeper"):

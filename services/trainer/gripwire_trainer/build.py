@@ -1,4 +1,5 @@
-"""Builds the reward dataset: the labelled episodes with `next.reward`, in LeRobot v3.0, by LeRobot's writer."""
+"""Builds the reward dataset: the labelled episodes with `next.reward`, in LeRobot v3.0, by LeRobot's "
+"writer."""
 
 import contextlib
 import json
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gripwire.errors import UserError
+from gripwire.errors import UserError, no_space
 from gripwire.files import folder_whole
 from gripwire_reward.datasets import Dataset, Episode, columns, frames, open_dataset
 from gripwire_trainer.labels import Labels, truth
@@ -19,6 +20,9 @@ REWARD = "next.reward"
 PROVENANCE = "gripwire_build.json"
 _OWN = {"timestamp", "frame_index", "episode_index", "index", "task_index"}
 """Columns that LeRobot's writer fills itself."""
+
+_NEARLY_NOTHING = 4 * 2**20
+"""Bytes free at which a failed write is put down to a full disk."""
 
 Progress = Callable[[float], None]
 
@@ -36,20 +40,26 @@ def build(
     """
     if out.exists() and not replace:
         raise UserError(
-            f"{out} exists already and is never overwritten unasked; choose another --out NAME, or add --replace"
+            f"{out} exists already and is never overwritten unasked; choose another --out NAME, or add "
+            "--replace"
         )
     opened = [(source, open_dataset(source.dataset)) for source in labels.sources]
     plans = [(dataset, truth(source, lengths(dataset))) for source, dataset in opened]
     features = _common_features([dataset for dataset, _ in plans])
-    if not replace or not out.exists():
-        with folder_whole(out) as aside:
-            summary = _write(plans, features, labels, aside, progress)
-    else:
-        fresh = out.with_name(f".{out.name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        with folder_whole(fresh) as aside:
-            summary = _write(plans, features, labels, aside, progress)
-        _exchange(fresh, out)
+    try:
+        if not out.exists():
+            with folder_whole(out) as aside:
+                summary = _write(plans, features, labels, aside, progress)
+        else:
+            fresh = out.with_name(f".{out.name}.new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            with folder_whole(fresh) as aside:
+                summary = _write(plans, features, labels, aside, progress)
+            _exchange(fresh, out)
+    except OSError as e:
+        raise UserError(
+            f"{out} cannot be written ({e.strerror or e}); check that folder and try again"
+        ) from e
     return summary | {"dataset": str(out)}
 
 
@@ -81,7 +91,8 @@ def _common_features(datasets: list[Dataset]) -> dict[str, dict[str, Any]]:
             )
         if other.fps != first.fps:
             raise UserError(
-                f"{first.path} has {first.fps:g} frames per second, {other.path} {other.fps:g}; merge only like with like"
+                f"{first.path} has {first.fps:g} frames per second, {other.path} {other.fps:g}; merge "
+                "only like with like"
             )
     shared = {}
     for key, feature in first.features.items():
@@ -96,9 +107,12 @@ def _common_features(datasets: list[Dataset]) -> dict[str, dict[str, Any]]:
 
 
 def _write(
-    plans: list[tuple[Dataset, dict[int, NDArray[np.bool_]]]], features: dict[str, dict[str, Any]],
-    labels: Labels, aside: Path, progress: Progress | None,
-) -> dict[str, Any]:  # fmt: skip
+    plans: list[tuple[Dataset, dict[int, NDArray[np.bool_]]]],
+    features: dict[str, dict[str, Any]],
+    labels: Labels,
+    aside: Path,
+    progress: Progress | None,
+) -> dict[str, Any]:
     from lerobot.configs.video import RGBEncoderConfig
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
@@ -107,9 +121,15 @@ def _write(
     # with room for the longest episode it cannot be.
     longest = max(len(success) for _, marks in plans for success in marks.values())
     writer = LeRobotDataset.create(
-        repo_id=labels.name, fps=int(plans[0][0].fps), features=features, root=aside,
-        use_videos=True, rgb_encoder=RGBEncoderConfig(vcodec="h264"), streaming_encoding=True, encoder_queue_maxsize=longest + 1,
-    )  # fmt: skip
+        repo_id=labels.name,
+        fps=int(plans[0][0].fps),
+        features=features,
+        root=aside,
+        use_videos=True,
+        rgb_encoder=RGBEncoderConfig(vcodec="h264"),
+        streaming_encoding=True,
+        encoder_queue_maxsize=longest + 1,
+    )
     total = sum(len(success) for _, marks in plans for success in marks.values())
     done, sources = 0, []
     try:
@@ -121,11 +141,15 @@ def _write(
                 if progress:
                     progress(done / total)
         writer.finalize()
-    except BaseException:
+    except BaseException as e:
+        # A full disk reaches us from the encoder's threads as all kinds of errors.
+        full = isinstance(e, Exception) and shutil.disk_usage(aside).free < _NEARLY_NOTHING
         # Its threads, and later its destructor, would write into the folder after that is gone.
         with contextlib.suppress(Exception):
             writer.clear_episode_buffer()
             writer.finalize()
+        if full:
+            raise no_space(aside.parent) from e
         raise
     (aside / "meta" / PROVENANCE).write_text(
         json.dumps({"labels": str(labels.file), "episodes": sources}, indent=1)

@@ -65,7 +65,8 @@ def build(
         options.emit(summary)
     else:
         typer.echo(
-            f"{summary['episodes']} episodes, {summary['frames']} frames ({summary['success_frames']} success) -> {target}"
+            f"{summary['episodes']} episodes, {summary['frames']} frames ({summary['success_frames']} "
+            f"success) -> {target}"
         )
 
 
@@ -175,7 +176,8 @@ def _print_result(result: Any) -> None:
     m = result.metrics
     typer.echo(f"bundle {result.bundle.id}   {result.bundle.path}")
     typer.echo(
-        f"held out: {m['frame_accuracy']:.2%} of frames right (always fail: {m['always_fail_accuracy']:.2%}), "
+        f"held out: {m['frame_accuracy']:.2%} of frames right (always fail: "
+        f"{m['always_fail_accuracy']:.2%}), "
         f"false successes {m['false_success_rate']:.1%} of failed episodes, AUROC {m['auroc']:.4f}"
     )
     if result.dataset:

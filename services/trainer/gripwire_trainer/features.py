@@ -7,6 +7,7 @@ renamed, so that a crash or a second trainer beside this one does no harm.
 import hashlib
 import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +37,15 @@ class FeatureStore:
 
     cache: Path
     contract: InputContract
-    threads: int
 
     def __post_init__(self) -> None:
         self._session: ort.InferenceSession | None = None
         self._hashes: dict[Path, str] = {}
+
+    def prepare(self) -> None:
+        """Load the backbone; once, before threads share this store."""
+        if self._session is None:
+            self._session = session(self._graph(), 1, "the backbone")
 
     def hash_of(self, video: Path) -> str:
         """The video's hash, taken once per job."""
@@ -61,6 +66,10 @@ class FeatureStore:
         made = np.stack([crop_and_resize(image, self.contract) for image in seen])
         _write(file, made)
         return made
+
+    def views(self, dataset: Dataset, episode: Episode, count: int) -> list[NDArray[np.float16]]:
+        """The first ``count`` views of an episode."""
+        return [self.features(dataset, episode, view) for view in range(count)]
 
     def features(self, dataset: Dataset, episode: Episode, view: int) -> NDArray[np.float16]:
         """Backbone features of one view, (n, c, h/16, w/16) float16. View 0 is the picture as it is."""
@@ -93,8 +102,8 @@ class FeatureStore:
     def _forward(
         self, pictures: NDArray[np.uint8], view: int, rng: np.random.Generator
     ) -> NDArray[np.float16]:
-        if self._session is None:
-            self._session = session(self._graph(), self.threads, "the backbone")
+        self.prepare()
+        assert self._session is not None
         out = []
         for chunk in _chunks(pictures, _BATCH):
             seen = chunk if view == 0 else [augment.view(picture, rng) for picture in chunk]
@@ -119,15 +128,24 @@ def extract(
     store: FeatureStore,
     episodes: list[tuple[Dataset, Episode]],
     views: int,
+    threads: int,
     progress: Callable[[float], None],
-) -> Iterator[list[NDArray[np.float16]]]:
-    """All views of each episode, in order."""
-    for number, (dataset, episode) in enumerate(episodes):
-        made = []
-        for view in range(views):
-            made.append(store.features(dataset, episode, view))
-            progress((number + (view + 1) / views) / len(episodes))
-        yield made
+) -> list[list[NDArray[np.float16]]]:
+    """All views of each episode, in order; several episodes at a time.
+
+    Decoding, OpenCV and ONNX Runtime all let other threads run, and one thread per picture scales better
+    than several threads inside one picture.
+    """
+    store.prepare()
+    with ThreadPoolExecutor(threads, thread_name_prefix="features") as pool:
+        jobs = [pool.submit(store.views, dataset, episode, views) for dataset, episode in episodes]
+        try:
+            for count, _ in enumerate(as_completed(jobs), 1):
+                progress(count / len(jobs))
+            return [job.result() for job in jobs]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _chunks(array: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:

@@ -33,7 +33,7 @@ def auroc(score: NDArray[np.floating], success: NDArray[np.bool_]) -> float:
     positives, negatives = int(success.sum()), int((~success).sum())
     if not positives or not negatives:
         return float("nan")
-    values, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2
     return float((ranks[inverse][success].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
@@ -50,7 +50,8 @@ def average_precision(score: NDArray[np.floating], success: NDArray[np.bool_]) -
 
 
 def calibration_error(probability: NDArray[np.floating], success: NDArray[np.bool_], bins: int = 15) -> float:
-    """Expected calibration error: |mean probability - share of success| over equal bins, weighted by frames."""
+    """Expected calibration error: |mean probability - share of success| over equal bins, weighted by "
+    "frames."""
     which = np.minimum((probability * bins).astype(int), bins - 1)
     gap = 0.0
     for i in np.unique(which):

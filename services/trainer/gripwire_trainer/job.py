@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from gripwire_reward.datasets import Dataset, Episode, columns, open_dataset
 from gripwire_reward.preprocess import Crop, InputContract, central_square
 from gripwire_trainer import backbone, bundle_out, evaluate, labels, report, split
 from gripwire_trainer.build import REWARD, lengths
+from gripwire_trainer.builder import Builder
 from gripwire_trainer.evaluate import HeldOut
 from gripwire_trainer.features import FeatureStore, extract
 from gripwire_trainer.settings import TrainerSettings
@@ -90,30 +89,35 @@ def run(task: Task, say: Say, offer: Callable[[str], None] | None = None) -> Res
         split.check_unit(task.settings.split)
         episodes = read_episodes(task)
         contract = make_contract(episodes, task.settings)
-        store = FeatureStore(
-            task.data / "cache", contract, task.settings.threads or min(4, os.cpu_count() or 1)
-        )
-    builder = Builder(task)
+        store = FeatureStore(task.data / "cache", contract)
+        threads = task.settings.threads or min(4, os.cpu_count() or 1)
+    builder = Builder(task.target, task.data, task.settings.build)
     try:
         with stages.stage("features") as progress:
             pairs = [(e.dataset, e.episode) for e in episodes]
-            features = list(extract(store, pairs, task.settings.views, progress))
+            features = extract(store, pairs, task.settings.views, threads, progress)
         with stages.stage("train") as progress:
             trained, held_out, folds = _train(episodes, features, task.settings, progress)
         with stages.stage("evaluate"):
             judged, metrics = evaluate.report(held_out)
             fitted = evaluate.fit(held_out)
             stages.metrics.update({name: round(metric.value, 5) for name, metric in metrics.items()})
-        with stages.stage("build"):
-            dataset = builder.wait()
+        with stages.stage("build") as progress:
+            dataset = builder.wait(progress)
     finally:
         builder.stop()
     with stages.stage("bundle"):
         manifest = Manifest(
-            created=bundle_out.now(), name=task.target.stem, inputs=[contract], backbone=backbone.fingerprint(),
-            calibration=fitted.calibration, decision=fitted.rule, metrics=metrics, licence=bundle_out.LICENCE,
+            created=bundle_out.now(),
+            name=task.target.stem,
+            inputs=[contract],
+            backbone=backbone.fingerprint(),
+            calibration=fitted.calibration,
+            decision=fitted.rule,
+            metrics=metrics,
+            licence=bundle_out.LICENCE,
             trained_on=_provenance(task, episodes, folds, store),
-        )  # fmt: skip
+        )
         by_name = {e.name: e for e in episodes}
 
         def pictures(name: str) -> NDArray[np.uint8]:
@@ -178,7 +182,8 @@ def make_contract(episodes: list[Labelled], settings: TrainerSettings) -> InputC
     for other in episodes:
         if (size := other.dataset.cameras[other.dataset.camera(key)]) != (height, width):
             raise UserError(
-                f"{first.path} has pictures of {width}x{height}, {other.dataset.path} of {size[1]}x{size[0]}; "
+                f"{first.path} has pictures of {width}x{height}, {other.dataset.path} of "
+                f"{size[1]}x{size[0]}; "
                 "train on datasets of one size"
             )
     crop = central_square(height, width)
@@ -196,9 +201,15 @@ def make_contract(episodes: list[Labelled], settings: TrainerSettings) -> InputC
         )
     try:
         return InputContract(
-            key=key, frame=(height, width), crop=crop, size=settings.size, interpolation=settings.interpolation,
-            scale=backbone.SCALE, mean=backbone.MEAN, std=backbone.STD,
-        )  # fmt: skip
+            key=key,
+            frame=(height, width),
+            crop=crop,
+            size=settings.size,
+            interpolation=settings.interpolation,
+            scale=backbone.SCALE,
+            mean=backbone.MEAN,
+            std=backbone.STD,
+        )
     except ValueError as e:
         raise UserError(
             f"[trainer] crop: {crop} does not fit in pictures of {width}x{height}; correct it"
@@ -206,18 +217,24 @@ def make_contract(episodes: list[Labelled], settings: TrainerSettings) -> InputC
 
 
 def _train(
-    episodes: list[Labelled], features: list[list[NDArray[np.float16]]], settings: TrainerSettings,
+    episodes: list[Labelled],
+    features: list[list[NDArray[np.float16]]],
+    settings: TrainerSettings,
     progress: Callable[[float], None],
-) -> tuple[list[Trained], list[HeldOut], list[split.Fold]]:  # fmt: skip
+) -> tuple[list[Trained], list[HeldOut], list[split.Fold]]:
     """One head per fold; every episode is scored by the head that neither trained on it nor stopped by it."""
     sessions = [e.session for e in episodes] if settings.split == "session" else None
     folds = split.rotate([bool(e.success.any()) for e in episodes], sessions, settings.seed)
     trained, held_out = [], []
     for number, fold in enumerate(folds):
         recipe = Recipe(
-            settings.epochs, settings.patience, settings.batch, settings.learning_rate, settings.weight_decay,
+            settings.epochs,
+            settings.patience,
+            settings.batch,
+            settings.learning_rate,
+            settings.weight_decay,
             settings.seed + number,
-        )  # fmt: skip
+        )
         rows = [_rows(episodes, features, part) for part in (fold.train, fold.select)]
         result = train_head(rows[0], rows[1], recipe, lambda p, n=number: progress((n + p) / len(folds)))
         trained.append(result)
@@ -236,7 +253,8 @@ def _rows(episodes: list[Labelled], features: list[list[NDArray[np.float16]]], c
     success = np.concatenate([episodes[i].success[episodes[i].counted] for i in chosen])
     if not 0 < success.sum() < len(success):
         raise UserError(
-            "after holding episodes back, those left show only success or only failure; label more episodes of both"
+            "after holding episodes back, those left show only success or only failure; label more "
+            "episodes of both"
         )
     return Rows(torch.from_numpy(np.stack(views)), torch.from_numpy(success.astype(np.float32)))
 
@@ -269,52 +287,3 @@ def _provenance(
         seed=task.settings.seed,
         settings=task.settings.model_dump(mode="json"),
     )
-
-
-class Builder:
-    """Writes the reward dataset in a process of its own beside the training, at lower priority."""
-
-    def __init__(self, task: Task) -> None:
-        self.out = ""
-        self._process: subprocess.Popen[str] | None = None
-        if not task.settings.build or task.target.is_dir():
-            return
-        merge = labels.read(task.target)
-        name = f"{merge.name}-{_content(merge)}"
-        self.out = str(task.data / "datasets" / name)
-        if Path(self.out).exists():
-            return  # same labels, same sources: it is there already
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gripwire", "trainer", "build", str(task.target), "--out", name, "--data", str(task.data)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        os.setpriority(os.PRIO_PROCESS, self._process.pid, 10)
-
-    def wait(self) -> str:
-        """The dataset's folder, once it is whole; empty when none was asked for."""
-        if self._process is not None:
-            _, errors = self._process.communicate()
-            if self._process.returncode != 0:
-                last = (errors.strip().splitlines() or ["no message"])[-1]
-                raise UserError(f"the reward dataset was not built: {last.removeprefix('error: ')}")
-        return self.out
-
-    def stop(self) -> None:
-        """End the process if it still runs."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.communicate(timeout=5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.communicate()
-
-
-def _content(merge: labels.Labels) -> str:
-    """What the dataset is made of, in eight digits: labels and the sources' descriptions."""
-    digest = hashlib.sha256()
-    for source in merge.sources:
-        digest.update(repr((str(source.dataset), sorted(source.episodes.items()))).encode())
-        for file in sorted((source.dataset / "meta").rglob("*.*")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:8]

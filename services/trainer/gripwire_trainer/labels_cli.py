@@ -31,11 +31,22 @@ def check(
         marks = labels.truth(source, lengths)
         frames = sum(len(m) for m in marks.values())
         success = sum(int(m.sum()) for m in marks.values())
-        rows.append({
-            "file": str(source.file), "dataset": str(source.dataset), "episodes": len(marks),
-            "skipped": len(lengths) - len(marks), "frames": frames, "success_frames": success,
-            "doubtful": [f"episode {n}: frame {a} alone" for n, r in source.episodes.items() for a, b in r if a == b],
-        })  # fmt: skip
+        rows.append(
+            {
+                "file": str(source.file),
+                "dataset": str(source.dataset),
+                "episodes": len(marks),
+                "skipped": len(lengths) - len(marks),
+                "frames": frames,
+                "success_frames": success,
+                "doubtful": [
+                    f"episode {n}: frame {a} alone"
+                    for n, r in source.episodes.items()
+                    for a, b in r
+                    if a == b
+                ],
+            }
+        )
     if as_json:
         options.emit({"sources": rows})
         return

@@ -12,7 +12,7 @@ from gripwire_reward.bundle import Manifest, Metric
 from gripwire_trainer.figures import Judged
 
 WORST = 24
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:left;border-bottom:1px solid #ddd}
 svg{width:100%;height:70px;background:#fafafa}figure{display:inline-block;margin:.3rem;font-size:12px}
 .worst img{width:128px}h3{margin:.8rem 0 .2rem;font-size:1rem}"""
@@ -24,14 +24,16 @@ def render(manifest: Manifest, judged: Sequence[Judged], pictures: Pictures) -> 
     """The page. ``pictures`` gives an episode's frames by its name."""
     threshold = manifest.decision.threshold
     parts = [
-        f"<!doctype html><meta charset=utf-8><title>{html.escape(manifest.name)}</title><style>{_STYLE}</style>",
+        f"<!doctype html><meta "
+        f"charset=utf-8><title>{html.escape(manifest.name)}</title><style>{_STYLE}</style>",
         f"<h1>{html.escape(manifest.name)}</h1><p>{_summary(manifest, judged)}</p>",
         "<h2>Figures</h2>",
         _table(manifest.metrics),
         "<h2>Episodes</h2><p>Green: success by the labels. Line: probability. Blue: the decision. "
         "Dashed: the threshold. Each episode was judged by a model that never saw it.</p>",
         *(f"<h3>{html.escape(e.name)}</h3>{_timeline(e, threshold)}" for e in judged),
-        "<h2>Look at these first</h2><p>The frames judged most wrongly: an error of the model, or of the label.</p>",
+        "<h2>Look at these first</h2><p>The frames judged most wrongly: an error of the model, or of the "
+        "label.</p>",
         f"<div class=worst>{''.join(_worst(judged, pictures))}</div>",
     ]
     return "\n".join(parts).encode()
@@ -41,7 +43,8 @@ def _summary(manifest: Manifest, judged: Sequence[Judged]) -> str:
     failed = sum(e.failed for e in judged)
     return (
         f"{len(judged)} episodes ({failed} failed), {sum(len(e.success) for e in judged)} frames, "
-        f"{manifest.created}. Every figure is taken on episodes held out in rotation: the weights, the stopping, "
+        f"{manifest.created}. Every figure is taken on episodes held out in rotation: the weights, the "
+        "stopping, "
         "the calibration and the rule that judged an episode came from the others."
     )
 
@@ -55,7 +58,8 @@ def _table(metrics: dict[str, Metric]) -> str:
             else ""
         )
         rows.append(
-            f"<tr><td>{name.replace('_', ' ')}<td>{metric.value:.4g}<td>{span}<td>{metric.episodes or ''}</tr>"
+            f"<tr><td>{name.replace('_', ' ')}<td>{metric.value:.4g}<td>{span}"
+            f"<td>{metric.episodes or ''}</tr>"
         )
     return f"<table><tr><th>figure<th>value<th>95 % interval<th>episodes</tr>{''.join(rows)}</table>"
 
@@ -70,7 +74,8 @@ def _timeline(episode: Judged, threshold: float) -> str:
         f'<svg viewBox="0 0 {count} 70" preserveAspectRatio="none">{truth}{decided}'
         f'<line x1="0" x2="{count}" y1="{y:.1f}" y2="{y:.1f}" stroke="#999" stroke-dasharray="4" '
         'vector-effect="non-scaling-stroke"/>'
-        f'<polyline points="{line}" fill="none" stroke="#c33" stroke-width="1.5" vector-effect="non-scaling-stroke"/></svg>'
+        f'<polyline points="{line}" fill="none" stroke="#c33" stroke-width="1.5" '
+        'vector-effect="non-scaling-stroke"/></svg>'
     )
 
 

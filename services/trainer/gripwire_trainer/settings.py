@@ -22,7 +22,7 @@ class TrainerSettings(Section):
     epochs: int = Field(60, ge=1)
     patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
     batch: int = Field(128, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
     seed: int = 0
     split: str = Field("episode", description="episode, or session: then each source file is one session")
@@ -31,5 +31,5 @@ class TrainerSettings(Section):
         ge=1,
         description="labels were read off every so many frames; what lies between at an edge is left out",
     )
-    threads: int = Field(0, ge=0, description="for the backbone; 0: all cores, 4 at most")
+    threads: int = Field(0, ge=0, description="episodes worked on at a time; 0: as many as cores, 4 at most")
     build: bool = Field(True, description="whether training from label files also writes the reward dataset")

@@ -12,7 +12,8 @@ MIN_FOLDS, MAX_FOLDS = 3, 5
 
 @dataclass(frozen=True)
 class Fold:
-    """Indices of episodes. ``train`` sets the weights, ``select`` stops the training, ``report`` is scored."""
+    """Indices of episodes. ``train`` sets the weights, ``select`` stops the training, ``report`` is "
+    "scored."""
 
     train: list[int]
     select: list[int]
@@ -27,7 +28,8 @@ def check_unit(unit: str) -> None:
     """
     if unit not in ("episode", "session"):
         raise UserError(
-            f"a split by {unit} is refused: neighbouring frames of one episode are nearly the same picture, so "
+            f"a split by {unit} is refused: neighbouring frames of one episode are nearly the same "
+            "picture, so "
             "the score would be taken on frames the model has all but seen; use `episode` (or `session`)"
         )
 
@@ -45,7 +47,8 @@ def rotate(has_success: Sequence[bool], sessions: Sequence[str] | None = None, s
     successes = sum(has_success)
     if successes < MIN_FOLDS:
         raise UserError(
-            f"{successes} episode{'' if successes == 1 else 's'} with success: at least {MIN_FOLDS} are needed, since some are held "
+            f"{successes} episode{'' if successes == 1 else 's'} with success: at least {MIN_FOLDS} are "
+            "needed, since some are held "
             "back to stop the training and to report the score; record or label more"
         )
     rng = np.random.default_rng(seed)
@@ -79,7 +82,8 @@ def _by_session(sessions: Sequence[str], rng: np.random.Generator) -> tuple[dict
     names = sorted(set(sessions))
     if len(names) < MIN_FOLDS:
         raise UserError(
-            f"a split by session needs at least {MIN_FOLDS} sessions, there are {len(names)}; split by episode"
+            f"a split by session needs at least {MIN_FOLDS} sessions, there are {len(names)}; split by "
+            "episode"
         )
     folds = min(MAX_FOLDS, len(names))
     fold_of = {name: i % folds for i, name in enumerate(rng.permutation(names))}

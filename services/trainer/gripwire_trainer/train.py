@@ -20,7 +20,7 @@ class Recipe:
     epochs: int = 60
     patience: int = 10
     batch: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.02
     seed: int = 0
 
@@ -74,7 +74,8 @@ class EarlyStopping:
 def train_head(
     train: Rows, select: Rows, recipe: Recipe, progress: Callable[[float], None] | None = None
 ) -> Trained:
-    """Fit a head on ``train``, stop by the plain view of ``select``. Deterministic for a seed on one machine."""
+    """Fit a head on ``train``, stop by the plain view of ``select``. Deterministic for a seed on one "
+    "machine."""
     torch.manual_seed(recipe.seed)
     order = torch.Generator().manual_seed(recipe.seed)
     views, count = train.features.shape[:2]
