@@ -2,6 +2,7 @@
 
 import base64
 import html
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -86,20 +87,19 @@ def _timeline(i: int, e: Episode, pictures: dict[int, bytes]) -> str:
     def y(probability: float) -> float:
         return PAD + (1 - probability) * (HEIGHT - 4 * PAD)
 
-    step = (WIDTH - 2 * PAD) / max(1, len(e.points))
-    held = "".join(
-        f"<rect x='{x(p.t):.1f}' y='0' width='{step + 0.6:.1f}' height='{HEIGHT - 16}' fill='#cfeedd'/>"
-        for p in e.points
-        if p.truth
-    )
-    wrong = "".join(
-        f"<rect x='{x(p.t):.1f}' y='{HEIGHT - 24}' width='2' height='8' fill='#c4342d'/>" for p in e.wrong
-    )
-    decided = "".join(
-        f"<rect x='{x(p.t):.1f}' y='{HEIGHT - 15}' width='{step + 0.6:.1f}' height='4' fill='#1d2530'/>"
-        for p in e.points
-        if p.reward and p.reward.decision
-    )
+    def bars(points: list[Point], top: int, height: int, colour: str) -> str:
+        """A bar from each point to the next frame, so that runs of them join."""
+        return "".join(
+            f"<rect x='{x(p.t):.1f}' y='{top}' width='{x(until[p.exposure]) - x(p.t) + 0.3:.1f}' "
+            f"height='{height}' fill='{colour}'/>"
+            for p in points
+        )
+
+    until = {p.exposure: after.t for p, after in pairwise(e.points)}
+    until |= {p.exposure: end for p in e.points[-1:]}
+    held = bars([p for p in e.points if p.truth], 0, HEIGHT - 16, "#cfeedd")
+    decided = bars([p for p in e.points if p.reward and p.reward.decision], HEIGHT - 15, 4, "#1d2530")
+    wrong = bars(e.wrong, HEIGHT - 24, 8, "#c4342d")
     line = " ".join(
         f"{x(p.t):.1f},{y(p.reward.probability):.1f}"
         for p in e.points
