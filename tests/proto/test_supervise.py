@@ -66,7 +66,7 @@ def installed(tmp_path: Path) -> dict[str, str]:
     (site / "probe_cli.py").write_text(PROBE)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: gripwire-probe\nVersion: 0.1\n")
     (about / "entry_points.txt").write_text("[gripwire.commands]\nprobe = probe_cli:app\n")
-    return {"PYTHONPATH": str(site)}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))}
 
 
 class Watched:
