@@ -16,7 +16,7 @@ from gripwire.service import Runtime
 from gripwire.settings import Settings
 from gripwire_robot.service import RobotService
 from gripwire_sim import joints as sim_joints
-from gripwire_sim.feetech import REGISTERS, WRITE, Chain, Servo
+from gripwire_sim.feetech import Chain, Servo
 from gripwire_sim.servo_bus import ServoBus
 
 SPEED = 300.0 * sim_joints.STEPS_PER_DEGREE  # encoder steps per second
@@ -190,6 +190,3 @@ def robot_process(device: Device, port_base: int) -> Iterator[Callable[..., subp
         if process.poll() is None:
             process.kill()
         process.communicate(timeout=20)
-
-
-__all__ = ["REGISTERS", "WRITE", "Device", "Driven"]
