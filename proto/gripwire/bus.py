@@ -6,6 +6,7 @@ reader's pace. ``Queued`` keeps a deep queue, loses nothing within it, and says 
 
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 from gripwire import clock, wire
 from gripwire.errors import UserError
@@ -191,7 +191,8 @@ class Subscription:
 
     def _revive(self) -> None:
         while self._monitor.poll(0):
-            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            # zmq_socket_monitor(3): the event's number in the first two bytes, in this machine's order.
+            event = int.from_bytes(self._monitor.recv_multipart()[0][:2], sys.byteorder)
             self._cut_at = time.monotonic() if event == zmq.EVENT_DISCONNECTED else None
         if self._cut_at is not None and time.monotonic() - self._cut_at > 0.2:
             # Cut and not trying again: that is the refusal.

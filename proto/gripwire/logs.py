@@ -43,4 +43,5 @@ def configure(service: str, style: Literal["auto", "text", "json"] = "auto") -> 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Text(service) if text else _Json(service))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("gripwire").setLevel(logging.INFO)
+    for package in ("gripwire", f"gripwire_{service.split('/')[0]}"):
+        logging.getLogger(package).setLevel(logging.INFO)

@@ -46,10 +46,10 @@ def stack(settings: Settings, profile: Profile, without: frozenset[str] = frozen
     for camera in settings.cameras:
         table.append(Process(f"camera/{camera}", ("camera", "run", "--name", camera), bench))
     table += [
-        Process("robot", ("robot", "run"), bench),
+        Process("robot", ("robot", "run"), bench, grace_s=8.0),  # the way to the rest pose takes up to 3 s
         Process("reward", ("reward", "run")),
         Process("recorder", ("recorder", "run"), grace_s=30.0),  # an episode may be on its way to disk
-        Process("trainer", ("trainer", "run")),
+        Process("trainer", ("trainer", "run"), grace_s=12.0),
     ]
     installed = {point.name for point in entry_points(group="gripwire.commands")}
     return [p for p in table if p.arguments[0] in installed and p.arguments[0] not in without]

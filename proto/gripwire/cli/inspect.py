@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
 from statistics import median, quantiles
@@ -113,17 +114,18 @@ def echo(
 ) -> None:
     """Print a topic's messages as they come."""
     console = Console(highlight=False)
-    for received in _follow(options.load(config, data, port_base), topic, n):
-        fields = received.message.model_dump()
-        if received.payload is not None:
-            fields["payload"] = f"{len(received.payload)} bytes"
-        if as_json:
-            options.emit(fields)
-        else:
-            console.print(
-                "\n".join(f"[bold]{key}[/bold]: {escape(str(value))}" for key, value in fields.items())
-            )
-            console.print("---", style="dim")
+    with suppress(KeyboardInterrupt):
+        for received in _follow(options.load(config, data, port_base), topic, n):
+            fields = received.message.model_dump()
+            if received.payload is not None:
+                fields["payload"] = f"{len(received.payload)} bytes"
+            if as_json:
+                options.emit(fields)
+            else:
+                console.print(
+                    "\n".join(f"[bold]{key}[/bold]: {escape(str(value))}" for key, value in fields.items())
+                )
+                console.print("---", style="dim")
 
 
 def hz(
@@ -134,15 +136,16 @@ def hz(
     port_base: options.PortBase = None,
 ) -> None:
     """A topic's rate and jitter, once a second."""
-    for batch in _by_second(_follow(options.load(config, data, port_base), topic), n):
-        gaps = [(b.t_receive - a.t_receive) / 1e6 for a, b in pairwise(batch)]
-        if not gaps:
-            typer.echo(f"{len(batch)} message in the last second")
-            continue
-        typer.echo(
-            f"{1000 * len(gaps) / sum(gaps):6.2f} Hz   between messages: median {median(gaps):.1f} ms, "
-            f"min {min(gaps):.1f}, max {max(gaps):.1f}"
-        )
+    with suppress(KeyboardInterrupt):
+        for batch in _by_second(_follow(options.load(config, data, port_base), topic), n):
+            gaps = [(b.t_receive - a.t_receive) / 1e6 for a, b in pairwise(batch)]
+            if not gaps:
+                typer.echo(f"{len(batch)} message in the last second")
+                continue
+            typer.echo(
+                f"{1000 * len(gaps) / sum(gaps):6.2f} Hz   between messages: median {median(gaps):.1f} ms, "
+                f"min {min(gaps):.1f}, max {max(gaps):.1f}"
+            )
 
 
 def delay(
@@ -153,33 +156,31 @@ def delay(
     port_base: options.PortBase = None,
 ) -> None:
     """How long after capture a topic's messages arrive here, once a second."""
-    for batch in _by_second(_follow(options.load(config, data, port_base), topic), n):
-        if batch[0].message.host != clock.host_id():
-            typer.echo("unknown: this topic comes from another machine, whose clock is not ours")
-            continue
-        ages = [(r.t_receive - r.message.t_capture) / 1e6 for r in batch]
-        p99 = quantiles(ages, n=100)[98] if len(ages) > 1 else ages[0]
-        typer.echo(f"capture to here: median {median(ages):.2f} ms, p99 {p99:.2f}, max {max(ages):.2f}")
+    with suppress(KeyboardInterrupt):
+        for batch in _by_second(_follow(options.load(config, data, port_base), topic), n):
+            if batch[0].message.host != clock.host_id():
+                typer.echo("unknown: this topic comes from another machine, whose clock is not ours")
+                continue
+            ages = [(r.t_receive - r.message.t_capture) / 1e6 for r in batch]
+            p99 = quantiles(ages, n=100)[98] if len(ages) > 1 else ages[0]
+            typer.echo(f"capture to here: median {median(ages):.2f} ms, p99 {p99:.2f}, max {max(ages):.2f}")
 
 
 def _follow(settings: Settings, name: str, n: int | None = None) -> Iterator[Received[Message]]:
-    """Messages of a topic until Ctrl+C or ``n`` of them; says so once when nothing comes."""
+    """Messages of a topic, ``n`` of them or for ever; says so once when nothing comes."""
     if name not in settings.topics:
         raise UserError(f"no topic `{name}`; there are: {', '.join(t.name for t in settings.topics)}")
     topic = settings.topics[name]
     seen, warned, since = 0, False, time.monotonic()
     with Queued(topic, topic.message) as reader:
-        try:
-            while n is None or seen < n:
-                received = reader.receive(0.2)
-                if received is not None:
-                    seen += 1
-                    yield received
-                elif not seen and not warned and time.monotonic() - since > 3:
-                    warned = True
-                    typer.echo(f"waiting for `{name}` at {topic.endpoint}: nothing yet", err=True)
-        except KeyboardInterrupt:
-            return
+        while n is None or seen < n:
+            received = reader.receive(0.2)
+            if received is not None:
+                seen += 1
+                yield received
+            elif not seen and not warned and time.monotonic() - since > 3:
+                warned = True
+                typer.echo(f"waiting for `{name}` at {topic.endpoint}: nothing yet", err=True)
 
 
 def _by_second(messages: Iterator[Received[Message]], n: int | None) -> Iterator[list[Received[Message]]]:
