@@ -184,7 +184,10 @@ def test_a_problem_makes_the_service_degraded_and_its_end_makes_it_ready(
     beat = beats.state("ready")
     assert beat.problem == "" and beat.last_error == "the elbow is hot; let it rest"
     code, _, err = _end(process)
-    messages = [json.loads(line)["message"] for line in err.splitlines()]
+    entries = [json.loads(line) for line in err.splitlines()]  # no terminal: one JSON object a line
+    assert [entry["level"] for entry in entries] == ["info", "warning", "info"]
+    assert all(entry["service"] == "robot" and entry["t"] > 1.6e9 for entry in entries)
+    messages = [entry["message"] for entry in entries]
     expected = ["ready", "the elbow is hot; let it rest", "recovered: the elbow is hot; let it rest"]
     assert (code, messages) == (0, expected)
 
@@ -222,17 +225,8 @@ def test_a_port_in_use_is_one_sentence_and_exit_code_1(tiny: Tiny, topics: Topic
     assert code == 1 and "another process holds that port" in json.loads(line)["message"]
 
 
-def test_logs_are_one_json_object_a_line_where_stderr_is_no_terminal(tiny: Tiny, beats) -> None:
-    process = tiny()
-    beats.state("ready")
-    _, _, err = _end(process)
-    (entry,) = [json.loads(line) for line in err.splitlines()]
-    assert (entry["level"], entry["service"], entry["message"]) == ("info", "robot", "ready")
-    assert entry["t"] > 1.6e9
-
-
 @pytest.mark.parametrize("style", ["auto", "json"])
-def test_logs_are_readable_lines_on_a_terminal_unless_told_otherwise(
+def test_logs_are_readable_lines_on_a_terminal_and_json_where_that_is_asked_for(
     tiny: Tiny, beats, environment: dict[str, str], style: str
 ) -> None:
     ours, theirs = pty.openpty()
