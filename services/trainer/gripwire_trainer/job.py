@@ -22,6 +22,7 @@ from gripwire_trainer.build import REWARD, lengths
 from gripwire_trainer.builder import Builder
 from gripwire_trainer.evaluate import HeldOut
 from gripwire_trainer.features import FeatureStore, extract
+from gripwire_trainer.figures import Judged
 from gripwire_trainer.settings import TrainerSettings
 from gripwire_trainer.train import Recipe, Rows, Trained, logits, train_head
 
@@ -102,35 +103,47 @@ def run(task: Task, say: Say, offer: Callable[[str], None] | None = None) -> Res
             judged, metrics = evaluate.report(held_out)
             fitted = evaluate.fit(held_out)
             stages.metrics.update({name: round(metric.value, 5) for name, metric in metrics.items()})
+        with stages.stage("bundle"):
+            manifest = Manifest(
+                created=bundle_out.now(),
+                name=task.target.stem,
+                inputs=[contract],
+                backbone=backbone.fingerprint(),
+                calibration=fitted.calibration,
+                decision=fitted.rule,
+                metrics=metrics,
+                licence=bundle_out.LICENCE,
+                trained_on=_provenance(task, episodes, folds, store),
+            )
+            sealed = _seal(task, manifest, trained, judged, episodes, store)
+        if offer:
+            with stages.stage("offer"):
+                offer(sealed.id)
+        # Last: nobody who waits for the classifier should wait for the dataset as well.
         with stages.stage("build") as progress:
             dataset = builder.wait(progress)
     finally:
         builder.stop()
-    with stages.stage("bundle"):
-        manifest = Manifest(
-            created=bundle_out.now(),
-            name=task.target.stem,
-            inputs=[contract],
-            backbone=backbone.fingerprint(),
-            calibration=fitted.calibration,
-            decision=fitted.rule,
-            metrics=metrics,
-            licence=bundle_out.LICENCE,
-            trained_on=_provenance(task, episodes, folds, store),
-        )
-        by_name = {e.name: e for e in episodes}
-
-        def pictures(name: str) -> NDArray[np.uint8]:
-            return store.pictures(by_name[name].dataset, by_name[name].episode)
-
-        page = report.render(manifest, judged, pictures)
-        sealed = bundle_out.write(
-            task.data / "bundles", manifest, trained, _golden_episodes(episodes), {"report.html": page}
-        )
-    if offer:
-        with stages.stage("offer"):
-            offer(sealed.id)
     return Result(sealed, stages.metrics, stages.seconds, dataset)
+
+
+def _seal(
+    task: Task,
+    manifest: Manifest,
+    trained: list[Trained],
+    judged: list[Judged],
+    episodes: list[Labelled],
+    store: FeatureStore,
+) -> Bundle:
+    """Write the bundle, its report included."""
+    by_name = {e.name: e for e in episodes}
+
+    def pictures(name: str) -> NDArray[np.uint8]:
+        return store.pictures(by_name[name].dataset, by_name[name].episode)
+
+    page = report.render(manifest, judged, pictures)
+    golden = _golden_episodes(episodes)
+    return bundle_out.write(task.data / "bundles", manifest, trained, golden, {"report.html": page})
 
 
 def read_episodes(task: Task) -> list[Labelled]:

@@ -1,5 +1,6 @@
 """The trainer service: takes one training job at a time and tells how it goes."""
 
+import os
 import threading
 import time
 import uuid
@@ -43,6 +44,7 @@ class TrainerService:
 
     def setup(self) -> None:
         """Import the engine now, so that a job starts at once."""
+        os.nice(5)  # the arm and the reward come first
         import onnxruntime
         import torch
 
@@ -132,6 +134,8 @@ class TrainerService:
     def _offer(self, bundle: str) -> None:
         endpoint = self._runtime.topics.control("reward")
         control.request(endpoint, "reward", Offer(bundle=bundle))
+        with self._changed:
+            self._state = self._state.model_copy(update={"bundle": bundle})
 
     def close(self, failed: bool) -> None:
         self._runtime.stopping.set()

@@ -2,11 +2,12 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gripwire import clock
-from gripwire.bus import Latest
+from gripwire.bus import Latest, Received
 from gripwire.control import request
 from gripwire.errors import UserError
 from gripwire.messages import Frame, Train, TrainerState
@@ -42,17 +43,21 @@ class Demo:
         with self.screen.stage("start", "Starting every service", 1):
             self._await_ready(stack, {"sim", self.camera, "robot", "recorder", "reward"}, 90)
         witness = Witness(self.topics)
+        progress = Latest(self.topics["trainer"], TrainerState)
         bench = Recording(self.topics, self.stopped.is_set)
         try:
             self._record(bench)
             self._label()
             with self.screen.stage("trainer_ready", "Waiting for the trainer", 1):
                 self._await_ready(stack, {"trainer"}, 90)
-            self._train()
+            self._train(progress)
             self._await_swap(witness)
             spans = self._fresh(bench, witness)
             self._learn_truth()
+            with self.screen.stage("dataset", "Finishing the dataset", 1):
+                self._follow(progress, None, lambda state: state.done)
         finally:
+            progress.close()
             bench.close()
             witness.close()
         return self._judge(witness, spans)
@@ -99,22 +104,23 @@ class Demo:
             )
             self.screen.show(f"labels/{path.name} and its sources")
 
-    def _train(self) -> None:
+    def _train(self, progress: Latest[TrainerState]) -> None:
+        """Ask for training and follow it until the bundle is offered."""
         with self.screen.stage("train", "Training the classifier", 1):
-            progress = Latest(self.topics["trainer"], TrainerState)
-            try:
-                before = progress.wait(1.0)
-                request(self.topics.control("trainer"), "trainer", Train(labels=LABELS), timeout_s=30)
-                state = self._follow(progress, before.message.job if before else "")
-            finally:
-                progress.close()
-            if state.error:
-                raise UserError(f"training failed: {state.error}")
+            before = progress.wait(1.0)
+            request(self.topics.control("trainer"), "trainer", Train(labels=LABELS), timeout_s=30)
+            state = self._follow(progress, before, lambda state: bool(state.bundle))
             self.bundle, self.metrics = state.bundle, state.metrics
             self.screen.show(f"bundle {state.bundle}", 1)
 
-    def _follow(self, progress: Latest[TrainerState], old_job: str) -> TrainerState:
-        seen = None
+    def _follow(
+        self,
+        progress: Latest[TrainerState],
+        seen: Received[TrainerState] | None,
+        enough: Callable[[TrainerState], bool],
+    ) -> TrainerState:
+        """Show the job's stages until ``enough``; ``seen`` is the last message of before."""
+        old_job = seen.message.job if seen else ""
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             self._check()
@@ -122,7 +128,9 @@ class Demo:
             if fresh is None or fresh.message.job == old_job:
                 continue
             seen, state = fresh, fresh.message
-            if state.done:
+            if state.error:
+                raise UserError(f"training failed: {state.error}")
+            if enough(state):
                 return state
             self.screen.show(state.stage, state.progress)
         raise UserError("the trainer has not finished within 300 s; see its log")
