@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -174,8 +175,7 @@ class Subscription:
         # Every option before connect: set afterwards they silently do nothing.
         self.socket.setsockopt(zmq.RCVHWM, depth)
         self.socket.setsockopt(zmq.MAXMSGSIZE, topic.max_bytes)
-        self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 100)
         self.socket.setsockopt(zmq.SUBSCRIBE, wire.subscription(topic.name))
         self._monitor = self.socket.get_monitor_socket(
             zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECTED
@@ -232,11 +232,8 @@ class Gaps:
         return True
 
 
-class Latest[M: Message]:
-    """The newest message of a topic, kept by a thread of its own.
-
-    CONFLATE is not used: on multipart messages it drops all parts but the last without a word.
-    """
+class Reader[M: Message](ABC):
+    """What both readers have in common: take a message, count what was refused and what was lost."""
 
     def __init__(self, topic: Topic, message: type[M]) -> None:
         self.topic = topic
@@ -245,6 +242,45 @@ class Latest[M: Message]:
         self.refusal = ""
         self.gaps = Gaps()
         self._model = message
+
+    def _take(self, subscription: Subscription, timeout_s: float) -> Received[M] | None:
+        """The next message that parses and is no repetition; None when none came in time."""
+        deadline = time.monotonic() + timeout_s
+        while subscription.poll(deadline - time.monotonic()):
+            parts = subscription.socket.recv_multipart()
+            now = clock.monotonic_ns()
+            try:
+                message, payload = wire.decode(parts, self._model)
+            except wire.WireError as e:
+                self.refused, self.refusal = self.refused + 1, str(e)
+                continue
+            if self.gaps.see(message):
+                self.received += 1
+                return Received(message, payload, now)
+        if subscription.refused:
+            self.refused, subscription.refused = self.refused + subscription.refused, 0
+            self.refusal = f"a message above {self.topic.max_bytes} bytes"
+        return None
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the socket."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Latest[M: Message](Reader[M]):
+    """The newest message of a topic, kept by a thread of its own.
+
+    CONFLATE is not used: on multipart messages it drops all parts but the last without a word.
+    """
+
+    def __init__(self, topic: Topic, message: type[M]) -> None:
+        super().__init__(topic, message)
         self._slot: Received[M] | None = None
         self._fresh = threading.Condition()
         self._stop = threading.Event()
@@ -255,19 +291,10 @@ class Latest[M: Message]:
         subscription = Subscription(self.topic, self.topic.depth)
         try:
             while not self._stop.is_set():
-                if not subscription.poll(0.1):
-                    continue
-                parts = subscription.socket.recv_multipart()
-                now = clock.monotonic_ns()
-                try:
-                    message, payload = wire.decode(parts, self._model)
-                except wire.WireError as e:
-                    self.refused, self.refusal = self.refused + 1, str(e)
-                    continue
-                with self._fresh:
-                    if self.gaps.see(message):
-                        self.received += 1
-                        self._slot = Received(message, payload, now)
+                received = self._take(subscription, 0.1)
+                if received is not None:
+                    with self._fresh:
+                        self._slot = received
                         self._fresh.notify_all()
         finally:
             subscription.close()
@@ -287,41 +314,18 @@ class Latest[M: Message]:
         self._stop.set()
         self._thread.join()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Queued[M: Message]:
+class Queued[M: Message](Reader[M]):
     """Every message of a topic in order, with an account of what was lost. For one thread only."""
 
     def __init__(self, topic: Topic, message: type[M], depth: int | None = None) -> None:
-        self.topic = topic
-        self.received = 0
-        self.refused = 0
-        self.refusal = ""
-        self.gaps = Gaps()
-        self._model = message
+        super().__init__(topic, message)
         self._subscription = Subscription(topic, depth or topic.depth)
         self.socket = self._subscription.socket
 
     def receive(self, timeout_s: float = 0.0) -> Received[M] | None:
         """The next message, waiting at most ``timeout_s``; None when there is none."""
-        deadline = time.monotonic() + timeout_s
-        while self._subscription.poll(deadline - time.monotonic()):
-            parts = self.socket.recv_multipart()
-            now = clock.monotonic_ns()
-            try:
-                message, payload = wire.decode(parts, self._model)
-            except wire.WireError as e:
-                self.refused, self.refusal = self.refused + 1, str(e)
-                continue
-            if self.gaps.see(message):
-                self.received += 1
-                return Received(message, payload, now)
-        return None
+        return self._take(self._subscription, timeout_s)
 
     def drain(self) -> Iterator[Received[M]]:
         """All messages that have arrived by now."""
@@ -330,9 +334,3 @@ class Queued[M: Message]:
 
     def close(self) -> None:
         self._subscription.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -1,7 +1,7 @@
 """Commands: one typed request, one typed reply, and an id that makes a repeated request harmless.
 
-On the wire (docs/wire.md) a request is one msgpack map ``{v, id, kind, args}`` sent by a DEALER or REQ
-socket to the service's ROUTER; the reply is ``{v, id, ok, error, result}``.
+On the wire (docs/wire.md) a request is one msgpack map ``{v, id, kind, args, host, expires}`` sent by a
+DEALER or REQ socket to the service's ROUTER; the reply is ``{v, id, ok, error, result}``.
 """
 
 import threading
@@ -15,7 +15,7 @@ from typing import Any
 import zmq
 from pydantic import ValidationError
 
-from gripwire import bus, wire
+from gripwire import bus, clock, wire
 from gripwire.errors import UserError
 from gripwire.messages import COMMANDS, SCHEMA_VERSION, Command, Reply
 
@@ -77,6 +77,8 @@ class Server:
     def _handle(self, request: dict[str, Any], request_id: str) -> bytes:
         kind = str(request.get("kind"))
         try:
+            if _expired(request):
+                raise UserError(f"{kind} came too late: whoever asked has given up waiting")
             if request.get("v") != SCHEMA_VERSION:
                 raise UserError(f"schema version {request.get('v')!r}, this service speaks {SCHEMA_VERSION}")
             if kind not in self._handlers:
@@ -96,6 +98,14 @@ class Server:
 
     def close(self) -> None:
         self.socket.close()
+
+
+def _expired(request: dict[str, Any]) -> bool:
+    """Whether nobody waits for the answer any more: a stale goal must not move the arm."""
+    expires = request.get("expires")
+    return (
+        isinstance(expires, int) and request.get("host") == clock.host_id() and clock.monotonic_ns() > expires
+    )
 
 
 def _reply(request_id: str, result: Reply | None = None, error: str = "") -> bytes:
@@ -121,6 +131,7 @@ class Client:
         request_id = uuid.uuid4().hex
         kind = type(command).__name__
         request = {"v": SCHEMA_VERSION, "id": request_id, "kind": kind, "args": command.model_dump()}
+        request |= {"host": clock.host_id(), "expires": clock.monotonic_ns() + int(timeout_s * 1e9)}
         body = wire.pack_map(request)
         with self._lock:
             answer = self._exchange(request_id, body, timeout_s)
@@ -138,8 +149,7 @@ class Client:
         if self._socket is None:
             self._socket = bus.context().socket(zmq.DEALER)
             self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
-            self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
-            self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+            self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
             self._socket.connect(self._endpoint)
         self._socket.send(body)
         deadline = time.monotonic() + timeout_s

@@ -18,7 +18,9 @@ JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_ro
 class Wire(BaseModel):
     """Base of everything that travels: unknown fields are ignored, numbers are not coerced from strings."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=False, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        extra="ignore", strict=True, frozen=False, ser_json_inf_nan="constants", defer_build=True
+    )
 
 
 # --- messages on topics -------------------------------------------------------------------------------

@@ -171,7 +171,11 @@ class Heartbeat:
             self._publisher.publish(self._beat())
             if ending:
                 return
-            self._kick.wait(BEAT_S)
+            # Whoever subscribes between two beats gets the last one at once (the topic is latched): after
+            # a restart the readers reconnect a moment later than the first beat.
+            next_beat = time.monotonic() + BEAT_S
+            while (left := next_beat - time.monotonic()) > 0 and not self._kick.wait(min(left, 0.05)):
+                self._publisher.poll()
 
     def _beat(self) -> Health:
         runtime, now = self._runtime, time.monotonic()

@@ -8,6 +8,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,7 +152,21 @@ def load(
             path = tuple(key.split("."))
             settings.values[path] = _Value(value, f"--{path[-1].replace('_', '-')}")
     _ = settings.bus, settings.cameras  # complain early
+    _refuse_public(settings)
     return settings
+
+
+def _refuse_public(settings: Settings) -> None:
+    """Nothing on the wire is encrypted or authenticated yet, and a `Goal` moves an arm."""
+    try:
+        private = settings.bus.bind == "localhost" or ip_address(settings.bus.bind).is_loopback
+    except ValueError:
+        private = False
+    if not private:
+        raise UserError(
+            f"{settings._origin('bind')}: `bind` = {settings.bus.bind}: only loopback addresses are served: "
+            "whoever reaches the ports could move the arm; reach them from elsewhere through an SSH tunnel"
+        )
 
 
 def _find(config: Path | None, env: dict[str, str]) -> Path | None:

@@ -67,15 +67,17 @@ def bench_environment(settings: Settings) -> dict[str, str]:
 
 
 class RestartPolicy:
-    """When to start a process again: at once after a lone death, later after each further one, and not at
-    all after ``budget`` deaths within ``window_s``."""
+    """When to start a process again: at once when it had lived for ``healthy_s`` or dies for the first time,
+    later after each further death, and not at all after ``budget`` of those within ``window_s``."""
 
-    def __init__(self, budget: int = 12, window_s: float = 120.0) -> None:
-        self._window_s = window_s
+    def __init__(self, budget: int = 12, window_s: float = 120.0, healthy_s: float = 10.0) -> None:
+        self._window_s, self._healthy_s = window_s, healthy_s
         self._deaths: deque[float] = deque(maxlen=budget)
 
-    def died(self, now: float) -> float | None:
+    def died(self, now: float, lived_s: float = 0.0) -> float | None:
         """Seconds to wait before the next start; None: the budget is used up."""
+        if lived_s >= self._healthy_s:
+            self._deaths.clear()
         while self._deaths and self._deaths[0] < now - self._window_s:
             self._deaths.popleft()
         self._deaths.append(now)
@@ -93,6 +95,7 @@ class Child:
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     popen: subprocess.Popen[bytes] | None = None
     start_at: float | None = None
+    started: float = 0.0
     restarts: int = 0
     last_exit: int | None = None
     given_up: bool = False
@@ -148,6 +151,7 @@ class Supervisor:
         stderr: IO[bytes] | None = None
         if child.log_path:
             stderr = child.log_file = open(child.log_path, "ab")  # noqa: SIM115 (closed when the child is buried)
+        child.started = time.monotonic()
         child.popen = subprocess.Popen(
             [sys.executable, "-m", "gripwire", *child.process.arguments],
             env=self._env, stdin=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
@@ -159,7 +163,11 @@ class Supervisor:
         child.popen = None
         if child.log_file:
             child.log_file.close()
-        wait = child.policy.died(now)
+        wait = child.policy.died(now, now - child.started)
+        if code == 0:  # nobody asked it to stop: a recording has been played to its end
+            child.start_at = None
+            log.info("%s has ended by itself", child.process.service)
+            return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         if wait is None:
             child.start_at, child.given_up = None, True

@@ -62,7 +62,9 @@ class Topics:
             self._add(f"camera/{camera}", m.Frame, f"camera/{camera}", rate, offset + i, depth, size, True)
         self.services = SERVICES | {f"camera/{camera}": 8 + i for i, camera in enumerate(self.cameras)}
         for service, i in self.services.items():
-            self._add(f"health/{service}", m.Health, service, 1.0, _HEALTH + i, 100, 64 * KIB, False)
+            self._add(
+                f"health/{service}", m.Health, service, 1.0, _HEALTH + i, 100, 64 * KIB, False, latched=True
+            )
 
     def _add(
         self, name: str, message: type[m.Message], owner: str, rate: float | None, offset: int,

@@ -48,7 +48,7 @@ def _publishing(
 def test_topics_lists_every_endpoint_even_when_nothing_runs(gripwire, topics: Topics) -> None:
     code, out, err = _end(gripwire("topics", "--json"))
     assert (code, err) == (0, "")
-    rows = {row["topic"]: row for row in json.loads(out.splitlines()[-1])}
+    rows = {row["topic"]: row for row in json.loads(out.splitlines()[-1])["topics"]}
     assert {name: row["endpoint"] for name, row in rows.items()} == {t.name: t.endpoint for t in topics}
     assert not any(row["seen"] or row["alive"] or row["valid"] for row in rows.values())
 
@@ -62,7 +62,7 @@ def test_topics_measures_what_is_published_and_shows_a_reason_as_it_is(gripwire,
         for_programs, for_people = gripwire("topics", "--json"), gripwire("topics")
         code, out, err = _end(for_programs)
         assert (code, err) == (0, "")
-        rows = {row["topic"]: row for row in json.loads(out.splitlines()[-1])}
+        rows = {row["topic"]: row for row in json.loads(out.splitlines()[-1])["topics"]}
         camera, reward, robot = rows["camera/gripper_cam"], rows["reward"], rows["robot/state"]
         assert camera["alive"] and camera["valid"] and 5 < camera["rate_hz"] < 40 and camera["delay_ms"] >= 0
         assert reward["alive"] and not reward["valid"]

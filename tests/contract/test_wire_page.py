@@ -184,7 +184,7 @@ def test_the_keys_of_request_and_reply_are_those_of_the_code() -> None:
     request, reply = re.findall(r"((?:^\| .*\n)+)", _section("Commands"), re.MULTILINE)[:2]
     keys = [re.findall(r"^\| `(\w+)`", table, re.MULTILINE) for table in (request, reply)]
     assert keys[1] == list(wire.unpack_map(control._reply("x", Done())))
-    assert keys[0] == ["v", "id", "kind", "args"]
+    assert keys[0] == ["v", "id", "kind", "args", "host", "expires"]
 
 
 # --- examples -----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ A service's distribution registers its typer app under the entry point group ``g
 imported only when it is called (or listed).
 """
 
+import importlib
 import sys
 from importlib.metadata import entry_points
 from typing import Any
@@ -15,18 +16,24 @@ from gripwire import __version__
 from gripwire.errors import UserError
 
 ENTRY_POINTS = "gripwire.commands"
+BUILT_IN = {"up": "up", "topics": "inspect", "echo": "inspect", "hz": "inspect", "delay": "inspect"}
+"""Command to the module of this package that has the function of that name."""
 
 
 class _Commands(TyperGroup):
-    """Adds the installed services' commands to the built-in ones, loaded on use."""
+    """The built-in commands and the installed services', each loaded when it is used: a service that is
+    restarted must not wait for tables and colours it never draws."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         plugins = {point.name for point in entry_points(group=ENTRY_POINTS)}
-        return [*super().list_commands(ctx), *sorted(plugins - set(self.commands))]
+        return [*BUILT_IN, *sorted(plugins - BUILT_IN.keys())]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name in self.commands:
-            return self.commands[cmd_name]
+        if cmd_name in BUILT_IN:
+            module = importlib.import_module(f"gripwire.cli.{BUILT_IN[cmd_name]}")
+            single = typer.Typer(add_completion=False)
+            single.command(cmd_name)(getattr(module, cmd_name))
+            return typer.main.get_command(single)
         for point in entry_points(group=ENTRY_POINTS, name=cmd_name):
             command = typer.main.get_command(point.load())
             command.name = cmd_name
@@ -58,19 +65,8 @@ def _root(
     pass
 
 
-def _register() -> None:
-    from gripwire.cli import inspect, up
-
-    app.command("up")(up.up)
-    app.command("topics")(inspect.topics)
-    app.command("echo")(inspect.echo)
-    app.command("hz")(inspect.hz)
-    app.command("delay")(inspect.delay)
-
-
 def main() -> None:
     """Entry point: a ``UserError`` becomes one sentence and exit code 1."""
-    _register()
     command = typer.main.get_command(app)
     try:
         command(prog_name="gripwire")

@@ -47,7 +47,9 @@ def topics(
             survey.listen(1.0 if watch else LOOK_S)
             verdicts = survey.judge()
             if as_json:
-                options.emit([_row(survey.meters[name].topic, verdict) for name, verdict in verdicts.items()])
+                rows = [_row(survey.meters[name].topic, verdict) for name, verdict in verdicts.items()]
+                control = {name: settings.topics.control(name) for name in settings.topics.services}
+                options.emit({"topics": rows, "control": control})
             else:
                 Console().print(_table(survey, verdicts))
             if not watch:

@@ -2,7 +2,7 @@
 
 import base64
 import html
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -87,19 +87,22 @@ def _timeline(i: int, e: Episode, pictures: dict[int, bytes]) -> str:
     def y(probability: float) -> float:
         return PAD + (1 - probability) * (HEIGHT - 4 * PAD)
 
-    def bars(points: list[Point], top: int, height: int, colour: str) -> str:
-        """A bar from each point to the next frame, so that runs of them join."""
+    def bars(marked: Callable[[Point], bool], top: int, height: int, colour: str) -> str:
+        """A bar over each run of marked frames, up to the frame after it."""
+        runs: list[list[float]] = []
+        for p, until in zip(e.points, [*(p.t for p in e.points[1:]), end], strict=True):
+            if marked(p) and runs and runs[-1][1] == p.t:
+                runs[-1][1] = until
+            elif marked(p):
+                runs.append([p.t, until])
         return "".join(
-            f"<rect x='{x(p.t):.1f}' y='{top}' width='{x(until[p.exposure]) - x(p.t) + 0.3:.1f}' "
-            f"height='{height}' fill='{colour}'/>"
-            for p in points
+            f"<rect x='{x(a):.1f}' y='{top}' width='{x(b) - x(a):.1f}' height='{height}' fill='{colour}'/>"
+            for a, b in runs
         )
 
-    until = {p.exposure: after.t for p, after in pairwise(e.points)}
-    until |= {p.exposure: end for p in e.points[-1:]}
-    held = bars([p for p in e.points if p.truth], 0, HEIGHT - 16, "#cfeedd")
-    decided = bars([p for p in e.points if p.reward and p.reward.decision], HEIGHT - 15, 4, "#1d2530")
-    wrong = bars(e.wrong, HEIGHT - 24, 8, "#c4342d")
+    held = bars(lambda p: p.truth, 0, HEIGHT - 16, "#cfeedd")
+    decided = bars(lambda p: bool(p.reward and p.reward.decision), HEIGHT - 15, 4, "#1d2530")
+    wrong = bars(lambda p: not p.right, HEIGHT - 24, 8, "#c4342d")
     line = " ".join(
         f"{x(p.t):.1f},{y(p.reward.probability):.1f}"
         for p in e.points
