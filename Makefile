@@ -14,10 +14,11 @@ demo: install ## the whole line on the virtual bench, with a report at the end; 
 	@$(BIN)/gripwire demo $(DEMO)
 
 test: install ## the tests
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/faults --ignore=tests/e2e $(TESTS)
+	@$(BIN)/python -m pytest tests/faults tests/e2e $(TESTS) # these look at the clock: one at a time
 
 faults: install ## the fault tests with their full counts
-	@GRIPWIRE_TEST_FULL=1 $(BIN)/python -m pytest tests/faults $(TESTS)
+	@FAULTS_IN_FULL=1 $(BIN)/python -m pytest tests/faults $(TESTS)
 
 lint: install ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy

@@ -1,5 +1,6 @@
 """Shared fixtures: a stack of its own for each test, on ports nobody else uses."""
 
+import os
 import random
 import socket
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from gripwire.topics import PORT_SPAN, Topics
 
 def free_port_base() -> int:
     """The first of PORT_SPAN consecutive ports that nothing listens on now."""
+    # Below the kernel's ephemeral range; every parallel worker of the test run has a share of its own.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     while True:
-        base = random.SystemRandom().randrange(15000, 32000)  # below the kernel's ephemeral range
+        base = 15000 + 4000 * worker + random.SystemRandom().randrange(4000 - PORT_SPAN)
         if all(_is_free(base + offset) for offset in range(PORT_SPAN)):
             return base
 

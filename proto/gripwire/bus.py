@@ -160,6 +160,10 @@ class Publisher[M: Message]:
         self.close()
 
 
+_RECONNECT_S = 0.1
+"""How soon ZeroMQ tries again to reach a publisher: readers should be back before its first message."""
+
+
 class Subscription:
     """A SUB socket on one topic that comes back after everything, an oversized message included.
 
@@ -171,33 +175,37 @@ class Subscription:
         self.refused = 0
         self._endpoint = topic.endpoint
         self._cut_at: float | None = None
+        self._tried_at = 0.0
         self.socket = context().socket(zmq.SUB)
         # Every option before connect: set afterwards they silently do nothing.
         self.socket.setsockopt(zmq.RCVHWM, depth)
         self.socket.setsockopt(zmq.MAXMSGSIZE, topic.max_bytes)
-        self.socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, milliseconds(_RECONNECT_S))
         self.socket.setsockopt(zmq.SUBSCRIBE, wire.subscription(topic.name))
-        self._monitor = self.socket.get_monitor_socket(
-            zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECTED
-        )
+        # Not CONNECT_RETRIED: it comes for ever while nobody publishes, and a monitor that is not read fills
+        # up until ZeroMQ's own thread stands still.
+        self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECTED)
         self.socket.connect(self._endpoint)
 
     def poll(self, timeout_s: float) -> bool:
         """Whether a message has arrived within ``timeout_s``."""
         if self.socket.poll(milliseconds(timeout_s)):
             return True
-        self._revive()
+        self.revive()
         return False
 
-    def _revive(self) -> None:
+    def revive(self) -> None:
+        """Connect anew after a refusal. Cheap; only while nothing waits to be received: it would be lost."""
+        now = time.monotonic()
         while self._monitor.poll(0):
             # zmq_socket_monitor(3): the event's number in the first two bytes, in this machine's order.
             event = int.from_bytes(self._monitor.recv_multipart()[0][:2], sys.byteorder)
-            self._cut_at = time.monotonic() if event == zmq.EVENT_DISCONNECTED else None
-        if self._cut_at is not None and time.monotonic() - self._cut_at > 0.2:
-            # Cut and not trying again: that is the refusal.
-            self.refused += 1
-            self._cut_at = None
+            self._cut_at = now if event == zmq.EVENT_DISCONNECTED else None
+            # Back at once, when only our own attempt could do it: it was cut by a refusal, not by a death.
+            self.refused += event == zmq.EVENT_CONNECTED and now - self._tried_at < _RECONNECT_S
+            self._tried_at = 0.0
+        if self._cut_at is not None and now - self._cut_at > 2 * _RECONNECT_S:
+            self._cut_at, self._tried_at = None, now
             self.socket.disconnect(self._endpoint)
             self.socket.connect(self._endpoint)
 
@@ -326,6 +334,10 @@ class Queued[M: Message](Reader[M]):
     def receive(self, timeout_s: float = 0.0) -> Received[M] | None:
         """The next message, waiting at most ``timeout_s``; None when there is none."""
         return self._take(self._subscription, timeout_s)
+
+    def tend(self) -> None:
+        """For owners that poll :attr:`socket` themselves: call it now and then while nothing arrives."""
+        self._subscription.poll(0)
 
     def drain(self) -> Iterator[Received[M]]:
         """All messages that have arrived by now."""

@@ -28,7 +28,12 @@ def fsync_tree(path: Path) -> None:
         fsync_dir(Path(folder))
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, if they are not there.
+
+    Raises:
+        UserError: it cannot be made.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -47,7 +52,7 @@ def write_whole(path: Path, data: bytes | str) -> None:
     Raises:
         UserError: the disk is full; the old file, if any, is untouched.
     """
-    _make_folder(path.parent)
+    make_folder(path.parent)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(aside, "wb") as file:
@@ -76,7 +81,7 @@ def folder_whole(path: Path) -> Iterator[Path]:
         raise _exists(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
-    _make_folder(aside)
+    make_folder(aside)
     try:
         yield aside
         fsync_tree(aside)

@@ -67,6 +67,8 @@ class Runtime:
         self.counts: Counter[str] = Counter()
         self.versions: dict[str, str] = {"gripwire": __version__, "python": platform.python_version()}
         self.last_error = ""
+        self.turned = threading.Event()
+        """Set when the first problem comes or the last one goes: the heartbeat says so at once."""
         self._problems: dict[str, str] = {}
         self._open: list[Any] = []
 
@@ -92,6 +94,7 @@ class Runtime:
 
     def problem(self, key: str, text: str = "") -> None:
         """Say that ``key`` is wrong (state becomes `degraded`), or, with no text, right again."""
+        well = not self._problems
         if text and self._problems.get(key) != text:
             if key not in self._problems:
                 log.warning("%s", text)
@@ -100,6 +103,8 @@ class Runtime:
         elif not text and key in self._problems:
             log.info("recovered: %s", self._problems[key])
             self._problems = {k: v for k, v in self._problems.items() if k != key}
+        if well != (not self._problems):
+            self.turned.set()
 
     @property
     def problems(self) -> str:
@@ -176,6 +181,9 @@ class Heartbeat:
             next_beat = time.monotonic() + BEAT_S
             while (left := next_beat - time.monotonic()) > 0 and not self._kick.wait(min(left, 0.05)):
                 self._publisher.poll()
+                if self._runtime.turned.is_set():
+                    self._runtime.turned.clear()
+                    break
 
     def _beat(self) -> Health:
         runtime, now = self._runtime, time.monotonic()

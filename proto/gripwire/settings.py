@@ -19,6 +19,7 @@ from gripwire.topics import MAX_CAMERAS, PORT_SPAN, SERVICES, Topics
 
 FILE_NAME = "gripwire.toml"
 ENV_PREFIX = "GRIPWIRE_"
+CONFIG_VARIABLE = "GRIPWIRE_CONFIG"
 _ENV_RESERVED = {"CONFIG", "LOG", "SUPERVISED"}
 _SLOT = re.compile(r"^[a-z][a-z0-9_]{0,30}$")
 
@@ -127,8 +128,7 @@ class Settings:
         """The bus settings as variables, so that a child process sees what this one sees."""
         env = {"GRIPWIRE_DATA": str(self.data), "GRIPWIRE_PORT_BASE": str(self.bus.port_base)}
         env["GRIPWIRE_BIND"] = self.bus.bind
-        if self.path:
-            env["GRIPWIRE_CONFIG"] = str(self.path)
+        env[CONFIG_VARIABLE] = str(self.path) if self.path else ""
         return env
 
 
@@ -170,9 +170,10 @@ def _refuse_public(settings: Settings) -> None:
 
 
 def _find(config: Path | None, env: dict[str, str]) -> Path | None:
-    named = config or (Path(env["GRIPWIRE_CONFIG"]) if env.get("GRIPWIRE_CONFIG") else None)
-    if named is None:
-        return Path(FILE_NAME) if Path(FILE_NAME).exists() else None
+    variable = env.get(CONFIG_VARIABLE)
+    named = config or (Path(variable) if variable else None)
+    if named is None:  # the variable set to nothing says: no file at all
+        return Path(FILE_NAME) if Path(FILE_NAME).exists() and variable is None else None
     if not named.exists():
         raise UserError(f"{named}: no such settings file; leave --config away to use defaults")
     return named

@@ -4,6 +4,7 @@ Which processes make a stack is a table (:func:`stack`); when to start one again
 times it died (:class:`RestartPolicy`).
 """
 
+import json
 import logging
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import IO, Literal
 import zmq
 
 from gripwire import bus
+from gripwire.files import make_folder
 from gripwire.settings import Settings
 from gripwire.topics import Topics
 
@@ -113,7 +115,16 @@ class Child:
         with open(self.log_path, "rb") as file:
             file.seek(max(0, self.log_path.stat().st_size - 2000))
             lines = file.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        return _words(lines[-1]) if lines else ""
+
+
+def _words(line: str) -> str:
+    """A log line as a person reads it: of JSON only the message."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line
+    return str(entry.get("message", line)) if isinstance(entry, dict) else line
 
 
 class Supervisor:
@@ -128,7 +139,7 @@ class Supervisor:
         self.children = {process.service: Child(process) for process in table}
         self._env = os.environ | settings.environment() | env | {"GRIPWIRE_SUPERVISED": str(os.getpid())}
         if log_dir:
-            log_dir.mkdir(parents=True, exist_ok=True)
+            make_folder(log_dir)
             for service, child in self.children.items():
                 child.log_path = log_dir / f"{service.replace('/', '-')}.log"
         self._began = time.monotonic()
@@ -204,11 +215,17 @@ class Supervisor:
             child.log_file.close()
 
 
-def refuse_taken_ports(topics: Topics) -> None:
-    """Raises:
-    UserError: something already holds one of the stack's ports."""
+def refuse_taken_ports(topics: Topics, bench: bool) -> None:
+    """Look before starting anything; ``bench``: its HTTP ports as well.
+
+    Raises:
+        UserError: something already holds one of the stack's ports.
+    """
     wanted = {topic.endpoint: f"topic `{topic.name}`" for topic in topics}
     wanted |= {topics.control(service): f"{service}'s control endpoint" for service in topics.services}
+    if bench:
+        wanted[f"tcp://{topics.host}:{topics.sim_camera_port()}"] = "the bench's camera"
+        wanted[f"tcp://{topics.host}:{topics.sim_truth_port()}"] = "the bench's truth"
     for endpoint, what in wanted.items():
         socket = bus.context().socket(zmq.XPUB)
         bus.bind(socket, endpoint, what)

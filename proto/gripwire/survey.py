@@ -18,6 +18,7 @@ class Survey:
             topic.name: Queued(topic, topic.message) for topic in topics
         }
         self.latest: dict[str, Message] = {}
+        self._tended = 0
         self._poller = zmq.Poller()
         self._by_socket = {reader.socket: name for name, reader in self.readers.items()}
         for socket in self._by_socket:
@@ -28,7 +29,12 @@ class Survey:
         arrived: list[Received[Message]] = []
         end = clock.monotonic_ns() + int(seconds * 1e9)
         while (left := end - clock.monotonic_ns()) > 0:
-            for socket, _ in self._poller.poll(bus.milliseconds(left / 1e9)):
+            ready = self._poller.poll(bus.milliseconds(min(left / 1e9, 0.5)))
+            if clock.monotonic_ns() > self._tended + 500_000_000:
+                self._tended = clock.monotonic_ns()
+                for reader in self.readers.values():
+                    reader.tend()
+            for socket, _ in ready:
                 name = self._by_socket[socket]
                 for received in self.readers[name].drain():
                     self.meters[name].see(received)

@@ -73,9 +73,8 @@ def test_lerobot_opens_what_was_recorded(out: Path) -> None:
 def test_the_reward_dataset_carries_the_labels(out: Path) -> None:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-    built = [
-        p for p in (out / "data/datasets").iterdir() if "next.reward" in (p / "meta/info.json").read_text()
-    ]
+    infos = (out / "data/datasets").rglob("meta/info.json")
+    built = [info.parents[1] for info in infos if "next.reward" in info.read_text()]
     assert len(built) == 1
     dataset = LeRobotDataset(f"local/{built[0].name}", root=built[0])
     rewards = [float(row["next.reward"]) for row in dataset.hf_dataset]

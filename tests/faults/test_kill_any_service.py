@@ -12,7 +12,7 @@ from tests.faults.conftest import SERVICES, Stack
 
 STARTING_S = 3.0
 WORKS_S = {"recorder": 25.0, "trainer": 25.0}
-ROUNDS = 5 if os.environ.get("GRIPWIRE_TEST_FULL") else 1
+ROUNDS = 5 if os.environ.get("FAULTS_IN_FULL") else 1
 
 # What "works again" means: a message that only a working service sends.
 EVIDENCE = {

@@ -243,8 +243,8 @@ def test_children_die_with_a_supervisor_that_was_killed(
 
 
 def test_free_ports_are_free_again_after_they_were_looked_at(stack: Settings) -> None:
-    supervise.refuse_taken_ports(stack.topics)
-    supervise.refuse_taken_ports(stack.topics)
+    supervise.refuse_taken_ports(stack.topics, bench=True)
+    supervise.refuse_taken_ports(stack.topics, bench=True)
 
 
 def test_any_taken_port_of_the_stack_is_named(stack: Settings) -> None:
@@ -252,8 +252,8 @@ def test_any_taken_port_of_the_stack_is_named(stack: Settings) -> None:
         Publisher(stack.topics["health/sim"]),
         pytest.raises(UserError, match="topic `health/sim` cannot use"),
     ):
-        supervise.refuse_taken_ports(stack.topics)
+        supervise.refuse_taken_ports(stack.topics, bench=True)
     server = Server(stack.topics.control("trainer"), {})
     with pytest.raises(UserError, match="trainer's control endpoint cannot use"):
-        supervise.refuse_taken_ports(stack.topics)
+        supervise.refuse_taken_ports(stack.topics, bench=True)
     server.close()

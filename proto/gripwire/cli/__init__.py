@@ -73,6 +73,3 @@ def main() -> None:
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:  # `gripwire echo reward | head`
-        sys.stderr.close()
-        sys.exit(0)

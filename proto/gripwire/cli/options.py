@@ -1,6 +1,7 @@
 """Flags that every command shares, and how they become settings."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +22,19 @@ Json = Annotated[bool, typer.Option("--json", help="For programs: the last line 
 
 
 def load(
-    config: Path | None = None, data: Path | None = None, port_base: int | None = None, **flags: Any
+    config: Path | None = None,
+    data: Path | None = None,
+    port_base: int | None = None,
+    ignore_file: bool = False,
+    **flags: Any,
 ) -> settings.Settings:
-    """The settings with the shared flags and ``flags`` (section and key joined by ``__``) applied."""
+    """The settings with the shared flags and ``flags`` (section and key joined by ``__``) applied.
+
+    ``ignore_file``: as if there were no gripwire.toml.
+    """
     dotted = {name.replace("__", "."): value for name, value in flags.items()}
-    return settings.load(config, {"data": data, "port_base": port_base, **dotted})
+    env = dict(os.environ) | ({settings.CONFIG_VARIABLE: ""} if ignore_file else {})
+    return settings.load(config, {"data": data, "port_base": port_base, **dotted}, env)
 
 
 def emit(value: Any) -> None:

@@ -40,7 +40,8 @@ def up(
     """Start every service, restart what dies, show one screen of state; Ctrl+C stops all of it."""
     if profile not in ("sim", "robot"):
         raise UserError(f"--profile {profile}: there are `robot` and `sim`")
-    settings = options.load(config, data, port_base)
+    # gripwire.toml describes the hardware here; the bench is other hardware.
+    settings = options.load(config, data, port_base, ignore_file=profile == "sim" and config is None)
     logs.configure("up", settings.bus.log)
     off = {"sim": no_sim, "camera": no_camera, "robot": no_robot, "reward": no_reward}
     off |= {"recorder": no_recorder, "trainer": no_trainer}
@@ -48,7 +49,7 @@ def up(
     table = supervise.stack(settings, cast(supervise.Profile, profile), without)
     if not table:
         raise UserError("nothing to run: every service is switched off or not installed")
-    supervise.refuse_taken_ports(settings.topics)
+    supervise.refuse_taken_ports(settings.topics, bench=any(p.service == "sim" for p in table))
     console = Console(stderr=True)
     log_dir = settings.data / "runs" / time.strftime("up-%Y%m%d-%H%M%S") if console.is_terminal else None
     env = supervise.bench_environment(settings) if profile == "sim" else {}

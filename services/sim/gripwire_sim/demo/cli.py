@@ -14,7 +14,7 @@ from rich.table import Table
 
 from gripwire.cli import options
 from gripwire.errors import UserError
-from gripwire.files import write_whole
+from gripwire.files import make_folder, write_whole
 from gripwire_sim.demo import plan
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def demo(
     out = (out or Path("demo") / time.strftime("%Y%m%d-%H%M%S")).absolute()
     if (out / "data").exists():
         raise UserError(f"{out} holds the results of an earlier run; name another folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    settings = options.load(data=out / "data", port_base=port_base)
+    make_folder(out)
+    settings = options.load(data=out / "data", port_base=port_base, ignore_file=True)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

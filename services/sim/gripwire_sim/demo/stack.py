@@ -14,7 +14,7 @@ class Stack:
     """Starts every service on the bench, keeps them up, and stops them all on :meth:`close`."""
 
     def __init__(self, settings: Settings, log_dir: Path) -> None:
-        supervise.refuse_taken_ports(settings.topics)
+        supervise.refuse_taken_ports(settings.topics, bench=True)
         self._settings = settings
         self.log_dir = log_dir
         self.health: dict[str, Health] = {}
