@@ -1,8 +1,11 @@
 """A bundle is verified to the last byte, and what was trained is what runs."""
 
-import errno
 import json
+import resource
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 
 from gripwire.errors import UserError
 from gripwire_reward import bundle
-from gripwire_reward.bundle import Bundle
+from gripwire_reward.bundle import Bundle, Manifest
 from gripwire_reward.scorer import Scorer
 from tests.reward import tiny
 
@@ -85,11 +88,65 @@ def test_the_same_content_is_the_same_bundle(tmp_path: Path) -> None:
     assert len(list((tmp_path / "bundles").iterdir())) == 1
 
 
-def test_a_full_disk_leaves_nothing_behind_and_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="full"), bundle.staging(tmp_path / "bundles") as aside:
-        (aside / "model.onnx").write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """Where to mount a disk of 64 KiB; skips where this system lets nobody mount one."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if subprocess.run(_on_small_disk(place, "true"), capture_output=True).returncode != 0:
+        pytest.skip("this system does not let a process mount a disk of its own")
+    return place
+
+
+def _on_small_disk(place: Path, *command: str) -> list[str]:
+    mount = f"mount -t tmpfs -o size=64k tmpfs {shlex.quote(str(place))}"
+    after = f"; code=$?; ls -A {shlex.quote(str(place))}/bundles 2>/dev/null; exit $code"
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", f"{mount} && {shlex.join(command)}{after}"]
+
+
+def _fat_bundle(bundles: Path) -> Bundle:
+    """One of more than 64 KiB."""
+    with bundle.staging(bundles) as aside:
+        for name in ("model.onnx", "golden.npz"):
+            (aside / name).write_bytes(np.random.default_rng(0).bytes(60_000))
+        return bundle.seal(aside, Manifest(inputs=[tiny.CONTRACT]))
+
+
+@pytest.mark.parametrize("folder", ["", "bundles"])
+def test_a_full_disk_leaves_nothing_of_a_copied_bundle_and_says_so(
+    tmp_path: Path, small_disk: Path, folder: str
+) -> None:
+    source = _fat_bundle(tmp_path / "elsewhere")
+    flags = ["--data", str(small_disk), "--port-base", "15000"]
+    swap = [sys.executable, "-m", "gripwire", "reward", "swap", str(source.path), *flags]
+    first = ["mkdir", str(small_disk / folder)] if folder else ["true"]
+    done = subprocess.run(
+        _on_small_disk(small_disk, "sh", "-c", f"{shlex.join(first)}; {shlex.join(swap)}"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "is full" in done.stderr and done.stderr.count("\n") == 1
+    assert done.stdout == ""  # no file and no temporary folder
+
+
+def test_a_file_size_limit_leaves_nothing_of_a_bundle_and_says_so(tmp_path: Path) -> None:
+    source = _fat_bundle(tmp_path / "elsewhere")
+    done = subprocess.run(
+        [sys.executable, "-m", "gripwire", "reward", "swap", str(source.path), "--data", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)),
+    )
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr and done.stderr.count("\n") == 1
     assert list((tmp_path / "bundles").iterdir()) == []
+
+
+def test_a_folder_that_cannot_hold_bundles_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bundles").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match="bundles"), bundle.staging(tmp_path / "bundles"):
+        pass
 
 
 def test_a_short_id_finds_its_bundle_and_nothing_else_does(made: Bundle, tmp_path: Path) -> None:

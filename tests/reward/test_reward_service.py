@@ -28,6 +28,7 @@ class Bench:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.camera: Publisher[Frame] = bus.Publisher(settings.topics["camera/gripper_cam"])
+        self.shot_at = clock.monotonic_ns()
         self.started: list[tuple[Runtime, RewardService]] = []
         self.start()
 
@@ -55,8 +56,9 @@ class Bench:
 
     def send(self, success: bool, number: int = 0, **changes: Any) -> Frame:
         payload = changes.pop("payload", None) or tiny.jpeg(tiny.picture(success, number))
+        self.shot_at += 33_333_333  # the declared rate, however busy the machine is
         header = {"valid": True, "camera": "gripper_cam", "width": tiny.WIDTH, "height": tiny.HEIGHT,
-                  "encoding": "jpeg", "t_capture": clock.monotonic_ns()}  # fmt: skip
+                  "encoding": "jpeg", "t_capture": self.shot_at}  # fmt: skip
         return self.camera.publish(Frame(**(header | changes)), payload)
 
     def until(self, condition: Callable[[], Any]) -> Any:
@@ -117,12 +119,13 @@ def test_a_reward_names_its_model_its_frame_and_its_stages(bench: Bench) -> None
 
 def test_every_frame_gets_exactly_one_reward_in_order_across_swaps(bench: Bench) -> None:
     bench.serve()
-    seqs = []
+    seqs, ready = [], [tiny.make(bench.settings.data / "bundles", gain=4.0 + i) for i in range(6)]
     for i in range(60):
         seqs.append(bench.send(i % 2 == 0, i).seq)
         if i % 10 == 5:
-            made = tiny.make(bench.settings.data / "bundles", gain=4.0 + i)
+            made = ready.pop()
             bench.service.commands[Swap](Swap(bundle=made.id))
+            bench.service.update()
     bench.until(lambda: len(bench.said) >= 60)
     bench.state("serving", made.id)
     judged = [r for r in bench.said if r.frame_seq >= 0]
@@ -187,7 +190,49 @@ def test_frames_that_waited_too_long_are_passed_over_and_each_is_reported(bench:
     newest = bench.verdict(sent[-1])
     assert newest.valid
     assert [bench.verdict(f).reason[:7] for f in sent[:-1]] == ["skipped"] * 19
-    assert bench.runtime.counts["frames_skipped"] == 19
+    assert bench.runtime.counts["frames_skipped"] == bench.runtime.counts["invalid"] == 19
+
+
+def test_what_was_seen_before_skipped_frames_does_not_count_after_them(bench: Bench) -> None:
+    bench.serve()
+    assert [bench.verdict(bench.send(True, i)).decision for i in range(3)][-1]
+    late = [bench.send(True, i) for i in range(3)]
+    late_by = time.monotonic() + 0.6
+    while time.monotonic() < late_by:
+        bench.models.receive(0.05)
+    assert bench.verdict(late[-1]).valid
+    assert [bench.verdict(f).decision for f in late] == [False] * 3
+    assert [bench.verdict(bench.send(True, i)).decision for i in range(2)] == [False, True]
+
+
+def test_what_was_seen_before_lost_frames_does_not_count_after_them(bench: Bench) -> None:
+    bench.serve()
+    assert [bench.verdict(bench.send(True, i)).decision for i in range(3)][-1]
+    bench.camera.sent += 4  # four frames that nobody received
+    after = [bench.verdict(bench.send(True, i)) for i in range(3)]
+    assert all(r.valid for r in after) and [r.decision for r in after] == [False, False, True]
+    assert bench.runtime.counts["frames_lost"] == 4
+
+
+def test_what_was_seen_from_a_camera_that_restarted_does_not_count(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.serve()
+    assert [bench.verdict(bench.send(True, i)).decision for i in range(3)][-1]
+    monkeypatch.setattr(clock, "boot_id", lambda: "another process")
+    bench.camera.sent = 50
+    bench.said.clear()
+    assert [bench.verdict(bench.send(True, i)).decision for i in range(3)] == [False, False, True]
+
+
+def test_a_camera_of_two_pictures_a_second_decides(bench: Bench) -> None:
+    bench.serve()
+    begin, decisions = time.monotonic(), []
+    for i in range(6):
+        bench.until(lambda due=begin + i / 2: time.monotonic() >= due)
+        decisions.append(bench.verdict(bench.send(True, i, t_capture=clock.monotonic_ns())).decision)
+    assert decisions[-2:] == [True, True]
+    assert bench.runtime.problems == ""
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "model.onnx", "golden.npz", "report.html"])

@@ -77,6 +77,7 @@ class Manifest(BaseModel):
     golden_tolerance: float = Field(0.01, gt=0, description="largest allowed difference of a golden logit")
     trained_on: TrainedOn = TrainedOn()
     metrics: dict[str, Metric] = Field(default_factory=dict)
+    note: str = Field("", description="what the metrics were taken on, and what they do not say")
     licence: str = ""
     files: dict[str, FileEntry] = Field(default_factory=dict, description="every other file of the folder")
 
@@ -103,18 +104,23 @@ def staging(bundles: Path) -> Iterator[Path]:
     """A temporary folder under ``bundles`` to put a bundle's files into; hand it to :func:`seal`.
 
     Raises:
-        UserError: the disk is full; nothing half-written is left behind.
+        UserError: the disk is full, or the folder cannot be written; nothing half-written is left behind.
     """
-    bundles.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=bundles, prefix=".new-"))
+    aside: Path | None = None
     try:
+        bundles.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=bundles, prefix=".new-"))
         yield aside
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise no_space(bundles) from e
-        raise
+        raise UserError(
+            f"a bundle cannot be written under {bundles} ({e.strerror or e}); nothing half-written was left "
+            "behind: check that folder and the process's limits"
+        ) from e
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def seal(aside: Path, manifest: Manifest) -> Bundle:
@@ -136,9 +142,28 @@ def publish(aside: Path, bundle_id: str) -> Path:
     if not target.exists():
         aside.chmod(0o755)  # mkdtemp makes it private; another user may run the reward service
         fsync_tree(aside)
-        aside.rename(target)
+        try:
+            aside.rename(target)
+        except OSError:
+            if not target.exists():  # else: another process put the same bundle there first
+                raise
         fsync_dir(target.parent)
     return target
+
+
+def install(bundle: Bundle, bundles: Path) -> Path:
+    """Copy a verified bundle that lies elsewhere to ``bundles``; its folder there.
+
+    Raises:
+        UserError: the disk is full; nothing half-written is left behind.
+    """
+    if not (bundles / bundle.id).exists():
+        with staging(bundles) as aside:
+            # File by file: copytree gathers its errors into one that no longer says that the disk is full.
+            for name in (MANIFEST, *bundle.manifest.files):
+                shutil.copyfile(bundle.file(name), aside / name)
+            publish(aside, bundle.id)
+    return bundles / bundle.id
 
 
 def _entry(path: Path) -> FileEntry:

@@ -1,18 +1,16 @@
 """`gripwire reward ...`"""
 
-import shutil
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from gripwire import control
-from gripwire.bus import Latest, Received
+from gripwire.bus import Latest
 from gripwire.cli import options
 from gripwire.errors import UserError
 from gripwire.messages import ModelState, Reward, Rollback, Swap
-from gripwire.settings import Settings
+from gripwire_reward.ask import ask
 
 app = typer.Typer(
     no_args_is_help=True, help="Score every camera frame with a verified model and publish the reward."
@@ -21,8 +19,6 @@ app = typer.Typer(
 BundleArg = Annotated[
     str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or its id (a unique start will do).")
 ]
-
-_SETTLED = ("serving", "refused", "waiting", "rolled_back")
 
 
 @app.command()
@@ -54,7 +50,7 @@ def swap(
     """Serve this bundle from now on. The service verifies it first and keeps the old one for `rollback`."""
     settings = options.load(config, data, port_base)
     bundle_id = _install(bundle, settings.data / "bundles")
-    _report(_ask(settings, Swap(bundle=bundle_id), timeout), as_json)
+    _report(ask(settings, Swap(bundle=bundle_id), timeout), as_json)
 
 
 @app.command()
@@ -67,7 +63,7 @@ def rollback(
 ) -> None:
     """Return to the bundle that served before."""
     settings = options.load(config, data, port_base)
-    _report(_ask(settings, Rollback(), timeout), as_json)
+    _report(ask(settings, Rollback(), timeout), as_json)
 
 
 @app.command()
@@ -149,40 +145,10 @@ def _install(bundle: str, bundles_root: Path) -> str:
     folder = bundles.find(bundle, bundles_root, allow_path=True)
     if folder.resolve().parent == bundles_root.resolve():
         return folder.name
-    loaded = bundles.load(folder.resolve())
-    if not (bundles_root / loaded.id).exists():
-        with bundles.staging(bundles_root) as aside:
-            shutil.copytree(loaded.path, aside, dirs_exist_ok=True)
-            bundles.publish(aside, loaded.id)
-    return loaded.id
-
-
-def _ask(settings: Settings, command: Any, timeout_s: float) -> ModelState:
-    """Send the command and wait until `model` tells what became of it."""
-    with Latest(settings.topics["model"], ModelState) as model:
-        before = model.wait(2.0)
-        control.request(settings.topics.control("reward"), "reward", command)
-        deadline, seen = time.monotonic() + timeout_s, before
-        while (left := deadline - time.monotonic()) > 0:
-            seen = model.wait(left, after=seen) or seen
-            if seen and _answers(seen, before, command):
-                return seen.message
-    raise UserError(f"no outcome within {timeout_s:g} s; `gripwire reward status` shows what serves")
-
-
-def _answers(seen: Received[ModelState], before: Received[ModelState] | None, command: Any) -> bool:
-    message = seen.message
-    if before and message.boot == before.message.boot and message.seq <= before.message.seq:
-        return False
-    return message.event in _SETTLED and message.offer == getattr(command, "bundle", message.offer)
+    return bundles.install(bundles.load(folder.resolve()), bundles_root).name
 
 
 def _report(state: ModelState, as_json: bool) -> None:
-    if state.event == "refused":
-        raise UserError(
-            f"bundle {state.offer} was refused, {state.serving or 'no bundle'} goes on serving: "
-            f"{state.reason}"
-        )
     if as_json:
         options.emit(state.model_dump(mode="json"))
     else:

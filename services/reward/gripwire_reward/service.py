@@ -31,6 +31,8 @@ BACKLOG_S = 0.5
 
 _WAIT_S = 0.05
 _RATE_WINDOW = 31
+_RATE_SOON = 4
+"""Frames after which a camera that is far slower than declared is known to be so."""
 
 
 class RewardService:
@@ -55,7 +57,7 @@ class RewardService:
         self._captures: deque[int] = deque(maxlen=_RATE_WINDOW)
         self._last_frame = clock.monotonic_ns()
         self._last_said = 0
-        self._lost = 0
+        self._gaps = (0, 0)
         self._scorer: Any = None
         self._decider: Any = None
 
@@ -134,9 +136,25 @@ class RewardService:
             return
         self._runtime.problem("camera")
         for late in (waiting := self._backlog(received))[:-1]:
-            self._publish(late, Reward(reason="skipped: the reward service was behind the camera"))
-            self._runtime.count("frames_skipped")
+            self._skip(late)
+        self._note_gaps()
         self._judge(waiting[-1])
+
+    def _skip(self, late: Received[Frame]) -> None:
+        """Answer a frame that nobody looked at. What was seen before it does not count after it."""
+        self._note_rate(late.message)
+        self._forget()
+        self._runtime.count("invalid")
+        self._runtime.count("frames_skipped")
+        self._publish(late, Reward(reason="skipped: the reward service was behind the camera"))
+
+    def _note_gaps(self) -> None:
+        """After frames that never came, or another publisher, the evidence from before is forgotten."""
+        gaps = (self._frames.gaps.lost, self._frames.gaps.restarts)
+        if gaps != self._gaps:
+            self._runtime.count("frames_lost", gaps[0] - self._gaps[0])
+            self._gaps = gaps
+            self._forget()
 
     def _backlog(self, received: Received[Frame]) -> list[Received[Frame]]:
         """This frame; or, when it waited too long, all that are queued, to judge only the newest."""
@@ -161,7 +179,6 @@ class RewardService:
         text = f"no frame from camera {self.camera} for {silent:.1f} s"
         self._runtime.problem("camera", f"no frames from camera {self.camera}: is its service running?")
         self._forget()
-        self._captures.clear()
         self._send(Reward(camera=self.camera, reason=text))
 
     def _judge(self, received: Received[Frame]) -> None:
@@ -227,10 +244,6 @@ class RewardService:
             reward.stages_ms = {"receive": (received.t_receive - frame.t_publish) / 1e6} | reward.stages_ms
         self._runtime.count("frames")
         self._send(reward)
-        lost = self._frames.gaps.lost
-        if lost > self._lost:
-            self._runtime.count("frames_lost", lost - self._lost)
-            self._lost = lost
 
     def _send(self, reward: Reward) -> None:
         reward.model = self._state.serving if self._scorer else ""
@@ -245,12 +258,16 @@ class RewardService:
         self._captures.append(frame.t_capture)
 
     def _rate(self) -> float:
-        """Frames per second as captured lately; what the camera is declared to give until enough have "
-        "come."""
-        if len(self._captures) < _RATE_WINDOW:
+        """Frames per second as captured lately; until enough have come, what the camera is declared to give.
+
+        A camera that is plainly slower than declared is believed after a few frames: its pauses are no
+        stalls. One that seems faster is not, since a burst at the start proves nothing.
+        """
+        if len(self._captures) < _RATE_SOON:
             return self._nominal_hz
-        times = list(self._captures)
-        return 1e9 / statistics.median(b - a for a, b in itertools.pairwise(times))
+        measured = 1e9 / statistics.median(b - a for a, b in itertools.pairwise(self._captures))
+        full = len(self._captures) == _RATE_WINDOW
+        return measured if full or measured < self._nominal_hz / 1.5 else self._nominal_hz
 
     def close(self, failed: bool) -> None:
         if hasattr(self, "_keeper"):
