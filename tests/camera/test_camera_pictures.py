@@ -2,12 +2,18 @@
 
 import types
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gripwire_camera import jpeg
 from gripwire_camera.frozen import Frozen
+from gripwire_camera.service import encode
+from gripwire_camera.settings import Camera
+from gripwire_camera.sources import Picture
+from tests.helpers import with_orientation
 
 SECOND = 1_000_000_000
 
@@ -20,8 +26,6 @@ def test_the_size_is_read_from_the_frame_header(
 
 
 def test_a_progressive_picture_has_a_size_too(helpers: types.SimpleNamespace) -> None:
-    import cv2
-
     ok, data = cv2.imencode(".jpg", helpers.numbered(5), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
     assert ok
     assert jpeg.size(data.tobytes()) == (160, 120)
@@ -57,3 +61,16 @@ def test_one_different_picture_thaws_it() -> None:
 def test_a_lively_camera_is_never_frozen() -> None:
     frozen = Frozen()
     assert not any(frozen.see(b"%d" % t, t * SECOND // 30) for t in range(300))
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_raw_frame_is_not_turned_by_the_jpegs_orientation(orientation: int) -> None:
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:20, :30, 0] = 200  # BGR: the upper left quarter is blue
+    jpeg = with_orientation(cv2.imencode(".jpg", image)[1].tobytes(), orientation)
+    encoding, payload = encode(Picture(jpeg, 60, 40, 0), Camera(encoding="raw"))
+    pixels = np.frombuffer(payload, np.uint8).reshape(40, 60, 3)
+    assert encoding == "rgb8"
+    assert pixels[5, 5, 2] > 150
+    assert pixels[35, 55, 2] < 50
+    assert encode(Picture(jpeg, 60, 40, 0), Camera()) == ("jpeg", jpeg)

@@ -17,6 +17,7 @@ from gripwire import clock
 from gripwire.bus import Latest, Queued, Received
 from gripwire.messages import Frame, Health
 from gripwire.topics import Topics
+from tests.helpers import wait_for_health
 
 Start = Callable[..., Popen[str]]
 Servers = Callable[..., Any]
@@ -33,15 +34,6 @@ def frames(topics: Topics) -> Iterator[Queued[Frame]]:
 def health(topics: Topics) -> Iterator[Latest[Health]]:
     with Latest(topics["health/camera/gripper_cam"], Health) as reader:
         yield reader
-
-
-def wait_for_health(reader: Latest[Health], what: Callable[[Health], bool]) -> Health:
-    deadline, seen = time.monotonic() + DEADLINE_S, None
-    while time.monotonic() < deadline:
-        seen = reader.wait(1.0, after=seen) or seen
-        if seen and what(seen.message):
-            return seen.message
-    raise AssertionError(f"never came; last: {seen and seen.message}")
 
 
 def next_frame(reader: Queued[Frame], what: Callable[[Frame], bool] = lambda _: True) -> Received[Frame]:

@@ -17,6 +17,7 @@ from gripwire.bus import Latest
 from gripwire.errors import UserError
 from gripwire.messages import Goal, Health, RobotState
 from gripwire.topics import Topics
+from tests.helpers import wait_for_health
 
 Start = Callable[..., Popen[str]]
 DEADLINE_S = 60.0
@@ -26,15 +27,6 @@ DEADLINE_S = 60.0
 def health(topics: Topics) -> Iterator[Latest[Health]]:
     with Latest(topics["health/robot"], Health) as reader:
         yield reader
-
-
-def wait_for_health(reader: Latest[Health], what: Callable[[Health], bool]) -> Health:
-    deadline, seen = time.monotonic() + DEADLINE_S, None
-    while time.monotonic() < deadline:
-        seen = reader.wait(1.0, after=seen) or seen
-        if seen and what(seen.message):
-            return seen.message
-    raise AssertionError(f"never came; last: {seen and seen.message}")
 
 
 def ready(beat: Health) -> bool:

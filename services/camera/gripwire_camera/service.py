@@ -121,7 +121,10 @@ def encode(picture: Picture, settings: Camera) -> tuple[str, bytes]:
 
     cv2 = opencv.load()
     if isinstance(picture.data, bytes):
-        image = cv2.imdecode(np.frombuffer(picture.data, np.uint8), cv2.IMREAD_COLOR)
+        # An orientation tag is ignored: the reward and the recorder ignore it in JPEGs too, and a turned
+        # picture would not have the size in the header.
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(picture.data, np.uint8), flags)
         if image is None:
             raise ValueError("the JPEG cannot be decoded")
     else:

@@ -18,13 +18,11 @@ import pyarrow.parquet as pq
 from lerobot.configs import RGBEncoderConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.datasets.utils import DEFAULT_EPISODES_PATH, update_chunk_file_indices
-from numpy.typing import NDArray
 
 from gripwire_recorder import schema
+from gripwire_recorder.picture import Pixels, decode
 from gripwire_recorder.store import Incomplete
 from gripwire_recorder.take import Picture, Row
-
-Pixels = NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
 
@@ -168,18 +166,3 @@ class EpisodeWriter:
             self._dataset.finalize()
         except Exception as e:  # the disk may be full here too, and what it writes is thrown away
             log.debug("while abandoning: %s", e)
-
-
-def decode(picture: Picture) -> Pixels | None:
-    """The picture as uint8 RGB (height, width, 3); None when its bytes are not one."""
-    shape = (picture.height, picture.width, 3)
-    if picture.encoding == "rgb8":
-        raw = np.frombuffer(picture.data, np.uint8)
-        return raw.reshape(shape) if raw.size == np.prod(shape) else None
-    try:
-        bgr = cv2.imdecode(np.frombuffer(picture.data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        return None
-    if bgr is None or bgr.shape != shape:
-        return None
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)

@@ -1,0 +1,24 @@
+"""What tests of several services need."""
+
+import struct
+import time
+from collections.abc import Callable
+
+from gripwire.bus import Latest
+from gripwire.messages import Health
+
+
+def wait_for_health(reader: Latest[Health], what: Callable[[Health], bool], timeout_s: float = 60.0) -> Health:
+    """The first heartbeat of which ``what`` holds."""
+    deadline, seen = time.monotonic() + timeout_s, reader.get()
+    while not (seen and what(seen.message)):
+        assert time.monotonic() < deadline, f"never came; last: {seen and seen.message}"
+        seen = reader.wait(1.0, after=seen) or seen
+    return seen.message
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """The JPEG with an EXIF orientation (1 upright, 3 upside down, 6 and 8 on a side)."""
+    directory = struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)  # its only entry, and no next one
+    body = b"Exif\0\0" + b"MM\0*" + struct.pack(">I", 8) + directory
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
