@@ -133,3 +133,25 @@ def test_a_long_episode_holds_only_what_the_next_row_may_need():
     feed(take, streams(60))
     held = [len(track.times) for track in (*take._frames.values(), take._states, take._actions)]
     assert max(held) < 60
+
+
+def test_a_goal_ends_when_the_arm_is_made_limp_and_the_state_stands_in_until_the_next():
+    take = Take(("a",), 10, T0)
+    take.action(RobotAction(position=position(50), t_capture=T0 - 3600 * SECOND))
+    take.no_action(T0 + SECOND // 2)
+    take.no_action(T0 + SECOND // 2 + 1000)  # it goes on saying so
+    take.action(RobotAction(position=position(70), t_capture=T0 + 3 * SECOND // 2))
+    messages = [(T0, "state"), (T0, "frame"), (T0 + 2 * SECOND, "state"), (T0 + 2 * SECOND, "frame")]
+    rows = feed(take, messages, now=T0 + 3 * SECOND)
+    assert [row.action[0] for row in rows] == pytest.approx([50] * 5 + [i / 10 for i in range(5, 15)] + [70] * 6)
+
+
+def test_a_goal_that_is_told_again_after_a_pause_is_in_force_again():
+    take = Take(("a",), 10, T0)
+    goal = RobotAction(position=position(50), t_capture=T0 - SECOND, t_publish=T0)
+    take.action(goal)
+    take.no_action(T0 + SECOND // 2)  # the port was lost for a moment
+    take.action(goal.model_copy(update={"t_publish": T0 + SECOND}))
+    messages = [(T0, "state"), (T0, "frame"), (T0 + 2 * SECOND, "state"), (T0 + 2 * SECOND, "frame")]
+    rows = feed(take, messages, now=T0 + 3 * SECOND)
+    assert [row.action[0] for row in rows] == pytest.approx([50] * 5 + [i / 10 for i in range(5, 10)] + [50] * 11)

@@ -46,11 +46,13 @@ def interpolate(times: Times, values: Values, at: Times) -> Values:
 
 
 def in_force(times: Times, values: Values, at: Times, otherwise: Values) -> Values:
-    """For each of ``at`` the last of ``values`` (n, d) at or before it, or ``otherwise`` (m, d)."""
+    """For each of ``at`` the last of ``values`` (n, d) at or before it; ``otherwise`` (m, d) where there is
+    none, or where it is NaN: from then on nothing was in force."""
     if len(times) == 0:
         return otherwise
     last = np.searchsorted(times, at, side="right") - 1
-    return np.where((last >= 0)[:, None], values[last.clip(0)], otherwise)
+    chosen = values[last.clip(0)]
+    return np.where((last >= 0)[:, None] & ~np.isnan(chosen), chosen, otherwise)
 
 
 def skew_ms(times: Times, chosen: NDArray[np.intp], at: Times) -> NDArray[np.float32]:

@@ -63,7 +63,8 @@ class Sources:
         return {source.topic: source.reader.gaps.lost for source in self._all}
 
     def drain(self, sizes: Sizes | None) -> Iterator[Received[Any]]:
-        """Every good message that has arrived; ``sizes``: of the pictures of the episode under way."""
+        """Every good message that has arrived, and every ``robot/action`` that ends the goal in force;
+        ``sizes``: of the pictures of the episode under way."""
         for source in self._all:
             lost = source.reader.gaps.lost
             for received in source.reader.drain():
@@ -71,7 +72,10 @@ class Sources:
                 source.refusal = refusal(source.topic, received, sizes or {})
                 text = f"{source.topic} is not recorded: {source.refusal}" if source.refusal else ""
                 self._runtime.problem(f"refused {source.topic}", text)
-                if not source.refusal:
+                if isinstance(received.message, RobotAction) and not in_force(received.message):
+                    source.last = None  # an older goal must not be taken for the action
+                    yield received
+                elif not source.refusal:
                     source.last, source.heard = received, time.monotonic()
                     yield received
             if source.reader.gaps.lost > lost:
@@ -112,6 +116,8 @@ def refusal(topic: str, received: Received[Any], sizes: Sizes) -> str:
             "it comes from another machine, whose capture times cannot be compared with this one's; "
             "run the recorder on the machine of its cameras and robot"
         )
+    if isinstance(message, RobotAction) and not message.valid:
+        return ""  # an arm that is limp, e.g. guided by hand, is no fault
     if not message.valid:
         return getattr(message, "reason", "") or "its publisher does not vouch for it"
     if not isinstance(message, Frame):
@@ -125,12 +131,19 @@ def refusal(topic: str, received: Received[Any], sizes: Sizes) -> str:
     return ""
 
 
+def in_force(action: RobotAction) -> bool:
+    """Whether the arm is meant to hold this goal now; not, for example, once it was made limp."""
+    return action.valid and action.host == clock.host_id() and has_all_joints(action.position)
+
+
 def offer(take: Take, received: Received[Any]) -> None:
-    """Give a good message to an episode under way."""
+    """Give one of :meth:`Sources.drain`'s messages to an episode under way."""
     message = received.message
     if isinstance(message, Frame):
         take.frame(message, bytes(received.payload or b""))
     elif isinstance(message, RobotState):
         take.state(message)
-    else:
+    elif in_force(message):
         take.action(message)
+    else:
+        take.no_action(message.t_publish if message.host == clock.host_id() else received.t_receive)

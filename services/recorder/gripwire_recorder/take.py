@@ -21,6 +21,7 @@ PREROLL_NS = SECOND // 2
 """A picture or state that was taken this long before the start may still serve the first row."""
 
 JointValues = tuple[float, ...]
+_NOTHING: JointValues = (math.nan,) * len(JOINTS)
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,21 @@ class Take:
             self._states.add(message.t_capture, _joints(message.position))
 
     def action(self, message: RobotAction) -> None:
-        """Goals of any age count: one stays in force until the next."""
-        self._actions.add(message.t_capture, _joints(message.position))
+        """Goals of any age count: one stays in force until the next, or until :meth:`no_action`."""
+        time = message.t_capture
+        if self._no_action() and time <= self._actions.times[-1]:
+            time = message.t_publish  # the same goal, in force again
+        self._actions.add(time, _joints(message.position))
+
+    def no_action(self, time: int) -> None:
+        """From ``time`` on no goal is in force, e.g. because the arm was made limp."""
+        if not self._no_action():
+            # A goal may have been sent after the last message that told of it.
+            after = self._actions.times[-1] + 1 if self._actions.times else time
+            self._actions.add(max(time, after), _NOTHING)
+
+    def _no_action(self) -> bool:
+        return bool(self._actions.items) and self._actions.items[-1] is _NOTHING
 
     def stop(self, now: int) -> None:
         """No row later than ``now``."""
