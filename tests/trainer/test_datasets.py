@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from gripwire.errors import UserError
 from gripwire_reward.datasets import columns, frames, open_dataset
 from gripwire_trainer import labels
-from gripwire_trainer.build import REWARD, build
+from gripwire_trainer.build import REWARD, build, sweep
 from tests.trainer import synthetic
 from tests.trainer.synthetic import KEY, read_number
 
@@ -108,6 +109,20 @@ def test_a_build_that_fails_leaves_nothing_and_keeps_what_was_there(counted: Pat
     with pytest.raises(UserError, match="the video ends"):
         build(labels.read(file), tmp_path / "datasets" / "new")
     assert [p.name for p in (tmp_path / "datasets").iterdir()] == ["kept"] and (kept / "old").exists()
+
+
+def test_what_a_killed_build_left_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = [f".set.{gone.pid}.tmp", f"me/.set.{gone.pid}.tmp", f".fresh.{gone.pid}.tmp",
+             f".set.{os.getpid()}.tmp", "set", ".odd.tmp"]  # fmt: skip
+    for name in names:
+        (tmp_path / name / "data").mkdir(parents=True)
+        for part in (tmp_path / name / "data", tmp_path / name):
+            if "fresh" not in name:
+                os.utime(part, (1, 1))
+    sweep(tmp_path)
+    assert [n for n in names if not (tmp_path / n).exists()] == names[:2]
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,27 @@
 """From labels to a bundle that serves, by the command and by the service."""
 
+import html
 import json
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import typer
 
-from gripwire.bus import Queued
+import gripwire.cli
+from gripwire.bus import Latest, Queued
 from gripwire.control import Server
 from gripwire.errors import UserError
-from gripwire.messages import Done, Offer, Reply, Train, TrainerState
+from gripwire.messages import Done, ModelState, Offer, Reply, Train, TrainerState
 from gripwire.service import Runtime
 from gripwire.settings import Settings
 from gripwire_reward import bundle
@@ -23,6 +29,7 @@ from gripwire_reward.datasets import open_dataset
 from gripwire_reward.score import score_dataset
 from gripwire_reward.scorer import Scorer
 from gripwire_trainer import job
+from gripwire_trainer.episodes import short_names
 from gripwire_trainer.service import TrainerService
 from gripwire_trainer.settings import TrainerSettings
 from tests.trainer import synthetic
@@ -44,7 +51,7 @@ def result(
 
 
 def test_the_pipeline_tells_its_stages_in_order(result: tuple[Path, job.Result, list[str]]) -> None:
-    assert result[2] == ["read", "features", "train", "evaluate", "build", "bundle"]
+    assert result[2] == ["read", "features", "train", "evaluate", "bundle", "build"]
     assert set(result[1].seconds) == set(result[2])
 
 
@@ -144,16 +151,56 @@ def test_a_frame_split_and_a_crop_outside_the_picture_are_refused(
             job.run(job.Task(file, tmp_path, QUICK.model_copy(update=change)), lambda *_: None)
 
 
-def test_a_reward_dataset_that_cannot_be_built_fails_the_job_in_its_words_and_leaves_no_bundle(
-    coloured: tuple[Path, list[int | None]], tmp_path: Path
+def test_episodes_of_two_folders_of_the_same_name_stay_apart(
+    coloured: tuple[Path, list[int | None]], result: tuple[Path, job.Result, list[str]], tmp_path: Path
+) -> None:
+    shutil.copytree(coloured[0], tmp_path / "other" / coloured[0].name)
+    synthetic.write_labels(tmp_path / "labels", *coloured, name="a")
+    synthetic.write_labels(tmp_path / "labels", tmp_path / "other" / coloured[0].name, coloured[1], "b")
+    merge = tmp_path / "labels" / "merge.json"
+    merge.write_text(json.dumps({"sources": ["a", "b"], "output_repo_id": "me/both"}))
+    few = QUICK.model_copy(update={"epochs": 1, "views": 1})
+    made = job.run(job.Task(merge, tmp_path, few), lambda *_: None).bundle.manifest.trained_on
+    held_out = [name for part in made.split.values() for name in part]
+    assert len(set(held_out)) == 24
+    assert {name for name in held_out if name.startswith("other/set/")} == {
+        f"other/set/{i}" for i in range(12)
+    }
+    assert len(made.datasets) == 2 and set(made.labels) == {"merge.json", "a.json", "b.json"}
+
+
+def test_names_are_as_long_as_it_takes_to_tell_them_apart() -> None:
+    paths = [Path("/a/x/set"), Path("/b/x/set"), Path("/set"), Path("/b/other")]
+    assert list(short_names(paths).values()) == ["a/x/set", "b/x/set", "//set", "other"]
+
+
+def test_a_refusal_and_a_dataset_that_cannot_be_built_are_told_beside_the_bundle(
+    coloured: tuple[Path, list[int | None]], result: tuple[Path, job.Result, list[str]], tmp_path: Path
 ) -> None:
     file = synthetic.write_labels(tmp_path / "labels", *coloured)
+    shutil.copytree(result[0] / "cache", tmp_path / "cache")
     (tmp_path / "datasets").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match="the reward dataset was not built"):
-        job.run(
-            job.Task(file, tmp_path, QUICK.model_copy(update={"build": True, "epochs": 2})), lambda *_: None
-        )
-    assert not (tmp_path / "bundles").exists()
+
+    def refuse(bundle: str) -> None:
+        raise UserError("refused: it squints")
+
+    sealed: list[str] = []
+    task = job.Task(file, tmp_path, QUICK.model_copy(update={"build": True, "epochs": 2}))
+    made = job.run(task, lambda *_: None, refuse, sealed.append)
+    assert bundle.load(tmp_path / "bundles" / sealed[0]).id == made.bundle.id == sealed[0]
+    first, second = made.failures
+    assert f"bundle {sealed[0]} is not in service" in first and "it squints" in first
+    assert f"bundle {sealed[0]} is there" in second and "the reward dataset was not built" in second
+    assert made.dataset == "" and made.metrics
+
+
+def test_the_report_and_the_bundle_say_what_the_figures_are_not(
+    result: tuple[Path, job.Result, list[str]],
+) -> None:
+    note = result[1].bundle.manifest.note
+    heads = len(result[1].bundle.manifest.trained_on.split)
+    assert f"{heads} single heads" in note and "no held-out figure of its own" in note
+    assert note in html.unescape(result[1].bundle.file("report.html").read_text())
 
 
 # --- the command ------------------------------------------------------------------------------------------
@@ -165,38 +212,139 @@ def _gripwire(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_train_builds_beside_and_its_last_line_is_json(
-    coloured: tuple[Path, list[int | None]], tmp_path: Path
-) -> None:
+def _here(*args: str) -> None:
+    """The command within this process, which has imported what takes long."""
+    typer.main.get_command(gripwire.cli.app)(list(args), standalone_mode=False)
+
+
+@pytest.fixture
+def ready(
+    coloured: tuple[Path, list[int | None]], result: tuple[Path, job.Result, list[str]], tmp_path: Path
+) -> list[str]:
+    """A data root with labels and features already computed; the flags that name it."""
     synthetic.write_labels(tmp_path / "labels", *coloured)
+    shutil.copytree(result[0] / "cache", tmp_path / "cache")
     config = tmp_path / "gripwire.toml"
-    config.write_text("[trainer]\nsize = [64, 64]\nviews = 1\nepochs = 5\nthreads = 1\n")
-    flags = ["--config", str(config), "--data", str(tmp_path)]
-    done = _gripwire("trainer", "train", "labels", "--json", *flags)
+    config.write_text("[trainer]\nsize = [64, 64]\nviews = 1\nepochs = 3\nthreads = 1\n")
+    return ["--config", str(config), "--data", str(tmp_path)]
+
+
+def test_train_builds_beside_and_its_last_line_is_json(
+    coloured: tuple[Path, list[int | None]], tmp_path: Path, ready: list[str], capsys: Any
+) -> None:
+    done = _gripwire("trainer", "train", "labels", "--json", *ready)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
     assert (tmp_path / "bundles" / summary["bundle"] / "bundle.json").is_file()
-    assert {"read", "features", "train", "evaluate", "build", "bundle"} == set(summary["seconds"])
+    assert summary["bundle"] in done.stderr  # told as soon as it was there
+    assert {"read", "features", "train", "evaluate", "bundle", "build"} == set(summary["seconds"])
     assert open_dataset(Path(summary["dataset"])).version == "v3.0"
 
-    scores = tmp_path / "scores.parquet"
-    scored = _gripwire(
-        "reward",
-        "score",
-        summary["bundle"][:8],
-        str(coloured[0]),
-        "--out",
-        str(scores),
-        "--data",
-        str(tmp_path),
-    )
-    assert scored.returncode == 0, scored.stderr
-    table = pq.read_table(scores)
+    out = tmp_path / "scores.parquet"
+    _here("reward", "score", summary["bundle"][:8], str(coloured[0]), "--out", str(out), *ready)
+    table = pq.read_table(out)
     names = ["episode_index", "frame_index", "logit", "probability", "above", "decision", "valid", "reason"]
     assert table.column_names == names and table.num_rows == 12 * 16
 
-    trained = _gripwire("trainer", "train", summary["dataset"], "--json", *flags)
-    assert trained.returncode == 0, trained.stderr
+    capsys.readouterr()
+    _here("trainer", "train", summary["dataset"], "--json", *ready)
+    assert json.loads(capsys.readouterr().out)["dataset"] == ""  # it is one already
+
+
+@pytest.fixture
+def serving(stack: Settings, tmp_path: Path) -> Iterator[Any]:
+    """Starts a real reward service that judges the given camera."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(camera: str) -> None:
+        config = tmp_path / "reward.toml"
+        config.write_text("[cameras.gripper_cam]\n[cameras.top_cam]\n")
+        flags = ["--config", str(config), "--data", str(tmp_path), "--port-base", str(stack.bus.port_base)]
+        command = [sys.executable, "-m", "gripwire", "reward", "run", "--camera", camera, *flags]
+        processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        with Latest(stack.topics["model"], ModelState) as model:
+            assert model.wait(WAIT_S)
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def _train_and_offer(ready: list[str], stack: Settings) -> None:
+    ports = ["--port-base", str(stack.bus.port_base)]
+    _here("trainer", "train", "labels", "--no-build", "--offer", "--json", *ready, *ports)
+
+
+def test_an_offer_is_over_when_the_bundle_serves(
+    stack: Settings, ready: list[str], serving: Any, tmp_path: Path, capsys: Any
+) -> None:
+    serving("gripper_cam")
+    _train_and_offer(ready, stack)
+    summary = json.loads(capsys.readouterr().out)
+    remembered = json.loads((tmp_path / "runs" / "reward" / "serving.json").read_text())
+    assert remembered["serving"] == summary["bundle"] and "offer" in summary["seconds"]
+
+
+@pytest.mark.parametrize(("camera", "why"), [("top_cam", "trained on camera"), ("", "did not answer")])
+def test_an_offer_that_comes_to_nothing_names_the_bundle_and_the_reason(
+    stack: Settings, ready: list[str], serving: Any, capsys: Any, camera: str, why: str
+) -> None:
+    if camera:
+        serving(camera)
+    with pytest.raises(UserError, match=why) as error:
+        _train_and_offer(ready, stack)
+    summary = json.loads(capsys.readouterr().out)
+    assert f"gripwire reward swap {summary['bundle']}" in str(error.value)
+    assert bundle.load(Path(summary["path"])).id == summary["bundle"] and summary["metrics"]
+
+
+def test_a_full_disk_while_the_bundle_is_written_leaves_nothing_and_says_so(
+    result: tuple[Path, job.Result, list[str]], tmp_path: Path, ready: list[str]
+) -> None:
+    room = result[1].bundle.file("model.onnx").stat().st_size + 65536  # the weights, next, do not fit
+    place = tmp_path / "bundles"
+    place.mkdir()
+    mount = f"mount -t tmpfs -o size={room} tmpfs {shlex.quote(str(place))}"
+    alone = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*alone, mount], capture_output=True).returncode != 0:
+        pytest.skip("this system does not let a process mount a disk of its own")
+    command = [sys.executable, "-m", "gripwire", "trainer", "train", "labels", "--json", "--no-build", *ready]
+    listed = f"code=$?; ls -A {shlex.quote(str(place))}; exit $code"
+    script = f"{mount} && {shlex.join(command)}; {listed}"
+    done = subprocess.run([*alone, script], capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 1 and "is full" in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_build_goes_with_the_trainer_that_was_killed(
+    coloured: tuple[Path, list[int | None]], tmp_path: Path
+) -> None:
+    file = synthetic.write_labels(tmp_path / "labels", *coloured)
+    script = (
+        "import sys, signal; from pathlib import Path; from gripwire_trainer.builder import Builder\n"
+        "made = Builder(Path(sys.argv[1]), Path(sys.argv[2]), True)\n"
+        "print(made._process.pid, flush=True); signal.pause()"
+    )
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", script, str(file), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert trainer.stdout
+    child = Path("/proc") / trainer.stdout.readline().strip()
+    try:
+        _await(lambda: "torch" in (child / "maps").read_text())  # it is importing LeRobot's writer
+    finally:
+        trainer.kill()
+        trainer.communicate()
+    _await(lambda: not child.exists() or ") Z " in (child / "stat").read_text())
+    assert not list((tmp_path / "datasets").glob("*"))
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        os.sched_yield()
 
 
 @pytest.mark.parametrize(
@@ -229,6 +377,7 @@ class Running:
 
     def __init__(self, settings: Settings) -> None:
         self.offered: list[str] = []
+        self.refusal = ""
         self.runtime = Runtime("trainer", settings)
         self.service = TrainerService(self.runtime)
         self.states = Queued(settings.topics["trainer"], TrainerState)
@@ -239,6 +388,8 @@ class Running:
 
     def _offer(self, offer: Offer) -> Reply:
         self.offered.append(offer.bundle)
+        if self.refusal:
+            raise UserError(self.refusal)
         return Done()
 
     def until_done(self) -> TrainerState:
@@ -291,7 +442,21 @@ def test_a_bad_label_file_ends_the_job_and_not_the_service(
     assert "beyond the episode" in running.runtime.problems and running.offered == []
 
 
-@pytest.mark.parametrize("name", ["../secrets", "/etc/passwd", "none"])
+def test_a_refused_offer_and_a_dataset_that_fails_leave_the_bundles_name_in_the_state(
+    coloured: tuple[Path, list[int | None]], stack: Settings, running: Running
+) -> None:
+    synthetic.write_labels(stack.data / "labels", *coloured)
+    (stack.data / "datasets").write_text("a file where the folder should be")
+    running.refusal = "it squints"
+    _train(running.service, "labels", epochs=2, views=1, build=True)
+    end = running.until_done()
+    assert bundle.load(stack.data / "bundles" / end.bundle).id == end.bundle
+    assert end.stage == "failed" and end.metrics["frame_accuracy"] >= 0
+    assert "it squints" in end.error and f"gripwire reward swap {end.bundle}" in end.error
+    assert "the reward dataset was not built" in end.error
+
+
+@pytest.mark.parametrize("name", ["../secrets", "/etc/passwd", "none", "a" * 5000, "a\0b"])
 def test_labels_are_named_never_given_as_a_path(running: Running, name: str) -> None:
     with pytest.raises(UserError, match="no such label file"):
         _train(running.service, name)

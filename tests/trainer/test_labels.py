@@ -36,6 +36,18 @@ def test_an_episode_not_mentioned_is_skipped_and_an_excluded_one_too(tmp_path: P
     assert _truth(file) == {2: []}
 
 
+def test_an_excluded_episode_may_keep_its_label(tmp_path: Path) -> None:
+    file = _source(tmp_path, {"0": {"success_start": 7}, "1": None}, exclude=[0, 2])
+    assert _truth(file) == {1: []}
+
+
+@pytest.mark.parametrize("episodes", [{}, {"7": None}])
+def test_an_excluded_episode_that_the_dataset_lacks_is_named(tmp_path: Path, episodes: Any) -> None:
+    said = r"grasps\.json: episode 7 under `exclude`: .* no such episode \(it has 0 to 2\)"
+    with pytest.raises(UserError, match=said):
+        _truth(_source(tmp_path, episodes, exclude=[7]))
+
+
 def test_a_range_end_is_inclusive_and_the_last_frame_may_be_it(tmp_path: Path) -> None:
     assert _truth(_source(tmp_path, {"2": {"ranges": [[4, 4]]}})) == {2: [4]}
 
@@ -124,6 +136,8 @@ def test_a_merge_names_its_sources_with_or_without_json(tmp_path: Path) -> None:
     ("merge", "said"),
     [
         ({"sources": ["a", "c"], "output_repo_id": "me/all"}, "its source `c` is missing"),
+        ({"sources": ["c" * 5000], "output_repo_id": "me/all"}, "its source `ccc.* is missing"),
+        ({"sources": ["c\0"], "output_repo_id": "me/all"}, "sources"),
         ({"sources": ["a", "a.json"], "output_repo_id": "me/all"}, "named twice"),
         ({"sources": ["a", "again"], "output_repo_id": "me/all"}, "label the same dataset"),
         ({"sources": [], "output_repo_id": "me/all"}, "sources"),

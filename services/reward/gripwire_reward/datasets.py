@@ -76,7 +76,7 @@ def open_dataset(path: Path) -> Dataset:
         UserError: it is not a dataset, or one of a version that is not read here, or it is damaged.
     """
     info_file = path / "meta" / "info.json"
-    if not info_file.is_file():
+    if not _is_file(info_file):
         raise UserError(
             f"{path}: not a LeRobot dataset (it has no meta/info.json); name the dataset's own folder, "
             "the one that holds meta, data and videos"
@@ -96,6 +96,13 @@ def open_dataset(path: Path) -> Dataset:
             "copy the dataset again, or record it again"
         ) from e
     return Dataset(path, version, fps, features, {e.index: e for e in episodes})
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than any file's
+        return False
 
 
 def _episodes_v21(path: Path, info: dict[str, Any]) -> list[Episode]:

@@ -3,7 +3,9 @@
 
 import contextlib
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ _OWN = {"timestamp", "frame_index", "episode_index", "index", "task_index"}
 
 _NEARLY_NOTHING = 4 * 2**20
 """Bytes free at which a failed write is put down to a full disk."""
+
+_STALE_S = 60.0
 
 Progress = Callable[[float], None]
 
@@ -61,6 +65,31 @@ def build(
             f"{out} cannot be written ({e.strerror or e}); check that folder and try again"
         ) from e
     return summary | {"dataset": str(out)}
+
+
+def sweep(datasets: Path) -> None:
+    """Remove what builds that were killed left under ``datasets``: `.NAME.PID.tmp` of dead processes.
+
+    A folder shared with another machine or container holds ids that mean nothing here, so what was touched
+    within the last minute stays: a build writes more often.
+    """
+    for path in [*datasets.glob(".*.tmp"), *datasets.glob("*/.*.tmp")]:
+        pid = path.name.split(".")[-2]
+        if path.is_dir() and pid.isdecimal() and not _alive(int(pid)):
+            with contextlib.suppress(FileNotFoundError):  # another build sweeps as well
+                touched = max(p.lstat().st_mtime for p in (path, *path.rglob("*")))
+                if time.time() - touched > _STALE_S:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def lengths(dataset: Dataset) -> dict[int, int]:

@@ -35,6 +35,7 @@ class Builder:
             stdout=subprocess.DEVNULL,
             stderr=self._log,
             text=True,
+            env=os.environ | {"GRIPWIRE_SUPERVISED": str(os.getpid())},  # else it would outlive a kill -9
         )
         os.setpriority(os.PRIO_PROCESS, self._process.pid, 10)
 

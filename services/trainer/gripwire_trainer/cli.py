@@ -1,5 +1,6 @@
 """`gripwire trainer ...`"""
 
+import contextlib
 import signal
 import sys
 import time
@@ -11,6 +12,9 @@ import typer
 from gripwire.cli import options
 from gripwire.errors import UserError
 from gripwire.settings import Settings
+
+_OUTCOME_S = 30.0
+"""To wait for what the reward service makes of an offer."""
 
 app = typer.Typer(
     no_args_is_help=True, help="From label files to a verified bundle, offered to the reward service."
@@ -48,16 +52,21 @@ def build(
     as_json: options.Json = False,
 ) -> None:
     """Write the reward dataset: the labelled episodes with next.reward, in LeRobot v3.0."""
+    from gripwire import service
     from gripwire_trainer import labels
     from gripwire_trainer.build import build as build_dataset
+    from gripwire_trainer.build import sweep
 
-    # A temporary folder goes with its process, also when that is told to end.
+    # A temporary folder goes with its process, also when that is told to end, and the process goes with the
+    # trainer that started it, if one did.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    service._die_with_supervisor()
     settings = options.load(config, data)
     parsed = labels.read(merge)
     if replace and not out:
         raise UserError("--replace needs --out NAME: say which dataset is to be overwritten")
     target = settings.data / "datasets" / _safe(out or parsed.name)
+    sweep(settings.data / "datasets")
     start = time.monotonic()
     summary = build_dataset(parsed, target, replace, None if as_json else _bar("build"))
     summary["seconds"] = round(time.monotonic() - start, 2)
@@ -99,13 +108,15 @@ def train(
 
     task = job.Task(_target(target, settings), settings.data, settings.section("trainer", TrainerSettings))
     say = _quiet if as_json else _Progress()
-    result = job.run(task, say, _offer(settings) if offer else None)
+    result = job.run(task, say, _offer(settings) if offer else None, _sealed)
     summary = {"bundle": result.bundle.id, "path": str(result.bundle.path), "metrics": result.metrics,
                "seconds": result.seconds, "dataset": result.dataset}  # fmt: skip
     if as_json:
         options.emit(summary)
     else:
         _print_result(result)
+    if result.failures:  # after the summary: the bundle is there and must not be lost
+        raise UserError("; ".join(result.failures))
 
 
 def _target(name: str, settings: Settings) -> Path:
@@ -114,26 +125,38 @@ def _target(name: str, settings: Settings) -> Path:
     Raises:
         UserError: nothing of that name.
     """
-    direct = Path(name).expanduser()
-    for path in (
-        direct,
-        settings.data / "labels" / name,
-        settings.data / "labels" / f"{name}.json",
-        settings.data / "datasets" / name,
-    ):
-        if path.exists():
-            return path
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        for path in (
+            Path(name).expanduser(),
+            settings.data / "labels" / name,
+            settings.data / "labels" / f"{name}.json",
+            settings.data / "datasets" / name,
+        ):
+            if path.exists():
+                return path
     raise UserError(
-        f"{name}: no such label file or dataset, neither as a path nor under {settings.data}/labels or "
+        f"{name[:80]}: no such label file or dataset, neither as a path nor under {settings.data}/labels or "
         f"{settings.data}/datasets; check the name"
     )
 
 
 def _offer(settings: Settings) -> Any:
-    from gripwire import control
+    """Offers a bundle and waits for the reward service's verdict, as `gripwire reward swap` does."""
     from gripwire.messages import Offer
+    from gripwire_reward.ask import ask
 
-    return lambda bundle: control.request(settings.topics.control("reward"), "reward", Offer(bundle=bundle))
+    def offer(bundle: str) -> None:
+        try:
+            ask(settings, Offer(bundle=bundle), _OUTCOME_S)
+        except UserError as e:
+            raise UserError(f"{e}; `gripwire reward swap {bundle}` offers it again") from e
+
+    return offer
+
+
+def _sealed(bundle: str) -> None:
+    """At once: whatever happens to this command now, the id has been seen."""
+    print(f"bundle    {bundle} written", file=sys.stderr, flush=True)
 
 
 def _safe(name: str) -> str:

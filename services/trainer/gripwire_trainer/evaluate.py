@@ -1,4 +1,7 @@
-"""From out-of-fold logits to a calibrated rule and an honest score, by the code that will serve."""
+"""From out-of-fold logits to a calibrated rule and a score, by the code that will serve.
+
+What the score says and what it does not is put into words by :func:`note`, which travels in the bundle.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,10 +82,23 @@ def judge(episode: HeldOut, fitted: Fitted) -> Judged:
     )  # fmt: skip
 
 
-def report(episodes: Sequence[HeldOut]) -> tuple[list[Judged], dict[str, Metric]]:
-    """Verdicts and figures where nothing that judges an episode has seen it.
+def note(heads: int) -> str:
+    """What the figures were taken on, for whoever reads them in a bundle or its report."""
+    return (
+        f"Each figure is of {heads} single heads, each judged on the episodes held out from it. The bundle "
+        f"serves the mean of the {heads} heads, every one of which trained on other episodes of these, so "
+        "what serves has no held-out figure of its own. Calibration and decision rule were fitted, for each "
+        "held-out part, on the other episodes' logits, which come from heads that had seen that part. The "
+        "calibration and rule in the bundle are fitted on all held-out logits."
+    )
 
-    The heads are out of fold already; calibration and rule for each fold are fitted on the other folds.
+
+def report(episodes: Sequence[HeldOut]) -> tuple[list[Judged], dict[str, Metric]]:
+    """Verdicts and figures over episodes that the judging head has not seen.
+
+    Calibration and rule for each fold are fitted on the episodes of the other folds. The logits of those
+    come from heads that did train on this fold, or were stopped by it: through these few numbers an episode
+    still touches its own verdict. (Without that, every pair of folds would need a head of its own.)
     """
     judged = []
     for fold in sorted({e.fold for e in episodes}):

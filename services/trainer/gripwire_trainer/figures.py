@@ -12,7 +12,7 @@ from gripwire_reward.bundle import Metric
 
 @dataclass(frozen=True)
 class Judged:
-    """One held-out episode: truth and what a model that never saw it said, one entry per frame."""
+    """One held-out episode: truth and what a head that never saw it said, one entry per frame."""
 
     name: str
     fps: float

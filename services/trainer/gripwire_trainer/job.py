@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from gripwire.errors import UserError
 from gripwire_reward.bundle import Bundle, Manifest, TrainedOn
-from gripwire_reward.datasets import Dataset, Episode, columns, open_dataset
+from gripwire_reward.datasets import Dataset, Episode
 from gripwire_reward.preprocess import Crop, InputContract, central_square
 from gripwire_trainer import backbone, bundle_out, evaluate, labels, report, split
-from gripwire_trainer.build import REWARD, lengths
 from gripwire_trainer.builder import Builder
+from gripwire_trainer.episodes import Labelled, read_episodes, short_names
 from gripwire_trainer.evaluate import HeldOut
 from gripwire_trainer.features import FeatureStore, extract
 from gripwire_trainer.figures import Judged
@@ -28,18 +28,6 @@ from gripwire_trainer.train import Recipe, Rows, Trained, logits, train_head
 
 Say = Callable[[str, float, dict[str, float]], None]
 """Told the stage, how much of it is done (0..1), and figures so far."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """One episode to learn from."""
-
-    name: str
-    dataset: Dataset
-    episode: Episode
-    success: NDArray[np.bool_]
-    counted: NDArray[np.bool_]
-    session: str
 
 
 @dataclass(frozen=True)
@@ -53,12 +41,13 @@ class Task:
 
 @dataclass
 class Result:
-    """What came out."""
+    """What came out. ``failures`` is what went wrong after the bundle was there, one sentence each."""
 
     bundle: Bundle
     metrics: dict[str, float]
     seconds: dict[str, float] = field(default_factory=dict)
     dataset: str = ""
+    failures: list[str] = field(default_factory=list)
 
 
 class Stages:
@@ -78,17 +67,26 @@ class Stages:
         self._say(name, 1.0, self.metrics)
 
 
-def run(task: Task, say: Say, offer: Callable[[str], None] | None = None) -> Result:
-    """Read, build, extract, train, evaluate, bundle, and offer if asked. ``say`` may raise to cancel.
+def run(
+    task: Task,
+    say: Say,
+    offer: Callable[[str], object] | None = None,
+    sealed: Callable[[str], object] | None = None,
+) -> Result:
+    """Read, extract, train, evaluate, bundle, offer if asked, and wait for the dataset built meanwhile.
+
+    ``sealed`` is told the bundle's id as soon as the bundle is on the disk; ``offer`` may refuse it with a
+    ``UserError``; ``say`` may raise to cancel. A bundle outlives what fails after it: a refusal, or a
+    dataset that cannot be built, is told in the result.
 
     Raises:
-        UserError: bad labels or datasets, too little of either class, or a full disk.
+        UserError: bad labels or datasets, too little of either class, or a full disk: there is no bundle.
     """
     stages = Stages(say)
     torch.set_num_threads(1)  # heads are small: a second thread costs more than it gives
     with stages.stage("read"):
         split.check_unit(task.settings.split)
-        episodes = read_episodes(task)
+        episodes = read_episodes(task.target, task.settings)
         contract = make_contract(episodes, task.settings)
         store = FeatureStore(task.data / "cache", contract)
         threads = task.settings.threads or min(4, os.cpu_count() or 1)
@@ -112,19 +110,33 @@ def run(task: Task, say: Say, offer: Callable[[str], None] | None = None) -> Res
                 calibration=fitted.calibration,
                 decision=fitted.rule,
                 metrics=metrics,
+                note=evaluate.note(len(trained)),
                 licence=bundle_out.LICENCE,
                 trained_on=_provenance(task, episodes, folds, store),
             )
-            sealed = _seal(task, manifest, trained, judged, episodes, store)
+            result = Result(
+                _seal(task, manifest, trained, judged, episodes, store), stages.metrics, stages.seconds
+            )
+        if sealed:
+            sealed(result.bundle.id)
         if offer:
-            with stages.stage("offer"):
-                offer(sealed.id)
+            with stages.stage("offer"), _told_in(result, f"bundle {result.bundle.id} is not in service: "):
+                offer(result.bundle.id)
         # Last: nobody who waits for the classifier should wait for the dataset as well.
-        with stages.stage("build") as progress:
-            dataset = builder.wait(progress)
+        with stages.stage("build") as progress, _told_in(result, f"bundle {result.bundle.id} is there, but "):
+            result.dataset = builder.wait(progress)
     finally:
         builder.stop()
-    return Result(sealed, stages.metrics, stages.seconds, dataset)
+    return result
+
+
+@contextmanager
+def _told_in(result: Result, opening: str) -> Iterator[None]:
+    """What fails from now on costs no bundle: it is told beside it."""
+    try:
+        yield
+    except UserError as e:
+        result.failures.append(f"{opening}{e}")
 
 
 def _seal(
@@ -144,43 +156,6 @@ def _seal(
     page = report.render(manifest, judged, pictures)
     golden = _golden_episodes(episodes)
     return bundle_out.write(task.data / "bundles", manifest, trained, golden, {"report.html": page})
-
-
-def read_episodes(task: Task) -> list[Labelled]:
-    """All labelled episodes, in order.
-
-    Raises:
-        UserError: see :mod:`labels` and :mod:`gripwire_reward.datasets`; also when a class is missing.
-    """
-    out: list[Labelled] = []
-    if task.target.is_dir():
-        dataset = open_dataset(task.target)
-        if REWARD not in dataset.features:
-            raise UserError(
-                f"{task.target}: it has no `{REWARD}`; name a label file instead, or build it first with "
-                "`gripwire trainer build MERGE.json`"
-            )
-        for number, episode in sorted(dataset.episodes.items()):
-            reward = columns(episode, [REWARD])[REWARD].reshape(-1) > 0.5
-            out.append(_labelled(dataset, number, reward, dataset.path.name, task.settings))
-    else:
-        for source in labels.read(task.target).sources:
-            dataset = open_dataset(source.dataset)
-            for number, success in sorted(labels.truth(source, lengths(dataset)).items()):
-                out.append(_labelled(dataset, number, success, source.file.stem, task.settings))
-    if not any(e.success.any() for e in out):
-        raise UserError(f"{task.target}: no frame of {len(out)} episodes is labelled success; label some")
-    if all(e.success.all() for e in out):
-        raise UserError(f"{task.target}: every frame is labelled success; label failures as well")
-    return out
-
-
-def _labelled(
-    dataset: Dataset, number: int, success: NDArray[np.bool_], session: str, settings: TrainerSettings
-) -> Labelled:
-    counted = ~labels.uncertain(success, settings.label_every)
-    name = f"{dataset.path.name}/{number}"
-    return Labelled(name, dataset, dataset.episodes[number], success, counted, session)
 
 
 def make_contract(episodes: list[Labelled], settings: TrainerSettings) -> InputContract:
@@ -285,7 +260,7 @@ def _provenance(
     key = store.contract.key
     hashes: dict[str, Any] = {}
     for e in episodes:
-        hashes.setdefault(e.dataset.path.name, hashlib.sha256()).update(
+        hashes.setdefault(e.name.rpartition("/")[0], hashlib.sha256()).update(
             store.hash_of(e.episode.videos[key].path).encode()
         )
     files = (
@@ -293,7 +268,9 @@ def _provenance(
     )
     return TrainedOn(
         datasets={name: digest.hexdigest() for name, digest in hashes.items()},
-        labels={file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
+        labels={
+            name: hashlib.sha256(file.read_bytes()).hexdigest() for file, name in short_names(files).items()
+        },
         code=bundle_out.code_hash(),
         split={f"report {i}": [episodes[e].name for e in fold.report] for i, fold in enumerate(folds)},
         frames=sum(len(e.success) for e in episodes),

@@ -4,6 +4,7 @@ A source file labels one dataset, a merge file names several sources. Frames are
 inclusive, an open end (null) runs to the episode's end. Never is an oddity read as "all failure".
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gripwire.errors import UserError
 
 Frame = Annotated[int, Field(strict=True, ge=0)]
+Place = Annotated[str, Field(strict=True, pattern=r"^[^\x00]+$")]
 
 
 class SuccessFrom(BaseModel):
@@ -54,11 +56,15 @@ class SuccessRanges(BaseModel):
 
 
 class SourceFile(BaseModel):
-    """Labels of one dataset. An episode that is not mentioned is skipped; null: no success at all."""
+    """Labels of one dataset. An episode that is not mentioned is skipped; null: no success at all.
+
+    An episode under ``exclude`` is left out, also when it is labelled: so it can be taken out for a while
+    and its label kept. One that the dataset lacks is an error like a label that points nowhere.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    dataset_path: str = Field(strict=True, min_length=1)
+    dataset_path: Place
     episodes: dict[str, SuccessFrom | SuccessRanges | None]
     exclude: list[Frame] = Field(default_factory=list, description="episodes to leave out although labelled")
 
@@ -68,17 +74,18 @@ class MergeFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    sources: list[str] = Field(min_length=1)
+    sources: list[Place] = Field(min_length=1)
     output_repo_id: str = Field(strict=True, pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source file as read: ranges per episode, not yet held against the dataset."""
+    """A source file as read: ranges per episode that counts, not yet held against the dataset."""
 
     file: Path
     dataset: Path
     episodes: dict[int, list[tuple[int, int | None]]]
+    excluded: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,16 +127,13 @@ def truth(source: Source, lengths: Mapping[int, int]) -> dict[int, NDArray[np.bo
     """Per labelled episode, which frames are success; checked against the dataset's ``lengths``.
 
     Raises:
-        UserError: a labelled episode or frame does not exist.
+        UserError: a labelled episode or frame does not exist, or an excluded episode.
     """
+    for episode in source.excluded:
+        _known(source, episode, lengths, " under `exclude`")
     out = {}
     for episode, ranges in source.episodes.items():
-        if episode not in lengths:
-            have = f"0 to {max(lengths)}" if lengths else "none"
-            raise UserError(
-                f"{source.file}: episode {episode}: the dataset {source.dataset} has no such episode "
-                f"(it has {have}); correct the number or remove the entry"
-            )
+        _known(source, episode, lengths)
         length = lengths[episode]
         success = np.zeros(length, bool)
         for start, end in ranges:
@@ -142,6 +146,15 @@ def truth(source: Source, lengths: Mapping[int, int]) -> dict[int, NDArray[np.bo
             success[start : last + 1] = True
         out[episode] = success
     return out
+
+
+def _known(source: Source, episode: int, lengths: Mapping[int, int], where: str = "") -> None:
+    if episode not in lengths:
+        have = f"0 to {max(lengths)}" if lengths else "none"
+        raise UserError(
+            f"{source.file}: episode {episode}{where}: the dataset {source.dataset} has no such episode "
+            f"(it has {have}); correct the number or remove the entry"
+        )
 
 
 def uncertain(success: NDArray[np.bool_], every: int) -> NDArray[np.bool_]:
@@ -171,19 +184,20 @@ def _source(file: Path, value: dict[str, Any]) -> Source:
             )
         if int(key) not in parsed.exclude:
             episodes[int(key)] = label.ranges() if label else []
-    return Source(file, dataset.resolve(), episodes)
+    return Source(file, dataset.resolve(), episodes, tuple(parsed.exclude))
 
 
 def _source_path(merge: Path, name: str) -> Path:
     """A source is named by file name, with or without .json, relative to the merge file, or absolutely."""
     path = merge.parent / Path(name).expanduser()
     with_suffix = path.with_name(path.name + ".json")
-    found = path if path.is_file() else with_suffix
-    if not found.is_file():
-        raise UserError(
-            f"{merge}: its source `{name}` is missing ({with_suffix} is no file); correct the name"
-        )
-    return found.resolve()
+    with contextlib.suppress(OSError):  # a name longer than any file's
+        for found in (path, with_suffix):
+            if found.is_file():
+                return found.resolve()
+    raise UserError(
+        f"{merge}: its source `{name[:80]}` is missing ({str(with_suffix)[:99]} is no file); correct the name"
+    )
 
 
 def _json(file: Path) -> dict[str, Any]:

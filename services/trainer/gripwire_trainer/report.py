@@ -30,7 +30,7 @@ def render(manifest: Manifest, judged: Sequence[Judged], pictures: Pictures) -> 
         "<h2>Figures</h2>",
         _table(manifest.metrics),
         "<h2>Episodes</h2><p>Green: success by the labels. Line: probability. Blue: the decision. "
-        "Dashed: the threshold. Each episode was judged by a model that never saw it.</p>",
+        "Dashed: the threshold. Each episode was judged by the one head that never saw it.</p>",
         *(f"<h3>{html.escape(e.name)}</h3>{_timeline(e, threshold)}" for e in judged),
         "<h2>Look at these first</h2><p>The frames judged most wrongly: an error of the model, or of the "
         "label.</p>",
@@ -43,9 +43,8 @@ def _summary(manifest: Manifest, judged: Sequence[Judged]) -> str:
     failed = sum(e.failed for e in judged)
     return (
         f"{len(judged)} episodes ({failed} failed), {sum(len(e.success) for e in judged)} frames, "
-        f"{manifest.created}. Every figure is taken on episodes held out in rotation: the weights, the "
-        "stopping, "
-        "the calibration and the rule that judged an episode came from the others."
+        f"{manifest.created}. Episodes were held out in rotation: the weights and the stopping of the head "
+        f"that judged an episode came from the others.</p><p>{html.escape(manifest.note)}"
     )
 
 

@@ -1,5 +1,6 @@
 """The trainer service: takes one training job at a time and tells how it goes."""
 
+import contextlib
 import os
 import threading
 import time
@@ -90,9 +91,10 @@ class TrainerService:
     def _labels(self, name: str) -> Path:
         """A label file by its name under labels/; paths never travel."""
         folder = self._runtime.settings.data / "labels"
-        for candidate in (folder / name, folder / f"{name}.json"):
-            if candidate.is_file() and candidate.resolve().is_relative_to(folder.resolve()):
-                return candidate
+        with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+            for candidate in (folder / name, folder / f"{name}.json"):
+                if candidate.is_file() and candidate.resolve().is_relative_to(folder.resolve()):
+                    return candidate
         raise UserError(f"{name[:80]!r}: no such label file under {folder}; put it there")
 
     def _options(self, command: Train) -> TrainerSettings:
@@ -105,9 +107,10 @@ class TrainerService:
     def _work(self, task: Any, offer: bool) -> None:
         """The job's thread. Whatever happens ends up in the state."""
         try:
-            result = self._job.run(task, self._say, self._offer if offer else None)
-            self._finish(bundle=result.bundle.id, seconds=result.seconds, metrics=result.metrics)
-            self._runtime.problem("job")
+            result = self._job.run(task, self._say, self._offer if offer else None, self._sealed)
+            failures = "; ".join(result.failures)
+            self._finish(error=failures, seconds=result.seconds, metrics=result.metrics)
+            self._runtime.problem("job", failures)
         except _Cancelled:
             self._finish(error="the trainer was stopped")
         except UserError as e:
@@ -133,7 +136,13 @@ class TrainerService:
 
     def _offer(self, bundle: str) -> None:
         endpoint = self._runtime.topics.control("reward")
-        control.request(endpoint, "reward", Offer(bundle=bundle))
+        try:
+            control.request(endpoint, "reward", Offer(bundle=bundle))
+        except UserError as e:
+            raise UserError(f"{e}; `gripwire reward swap {bundle}` offers it again") from e
+
+    def _sealed(self, bundle: str) -> None:
+        """The bundle is on the disk: from here on its id goes out with whatever becomes of the job."""
         with self._changed:
             self._state = self._state.model_copy(update={"bundle": bundle})
 
