@@ -10,6 +10,8 @@ from gripwire.messages import Message
 from gripwire.topics import Topic
 
 ALIVE_PERIODS = 10
+REPETITION_NS = 50_000_000
+"""A latched message that arrives so long after it was published is a repetition."""
 ON_RATE = (0.8, 1.2)
 
 
@@ -44,12 +46,16 @@ class Meter:
         self._arrivals: deque[int] = deque()
         self._delays: deque[float] = deque(maxlen=200)
         self._last: Message | None = None
+        self._heard = 0
 
     def see(self, received: Received[Message]) -> None:
         """Note a message."""
         message, now = received.message, received.t_receive
         self.gaps.see(message)
-        self._last = message
+        self._last, self._heard = message, now
+        repeated = self.topic.latched and message.host == clock.host_id()
+        if repeated and now - message.t_publish > REPETITION_NS:
+            return  # the last message sent again for a new reader: it says nothing about the rate
         self._arrivals.append(now)
         while self._arrivals[0] < now - self._window_ns:
             self._arrivals.popleft()
@@ -62,7 +68,7 @@ class Meter:
         last = self._last
         if last is None:
             return Liveness(False, False, False, False, None, None, None, 0, "", "nothing received")
-        age = (now_ns - self._arrivals[-1]) / 1e9
+        age = (now_ns - self._heard) / 1e9
         declared = self.topic.rate_hz
         rate = self._rate(now_ns)
         alive = declared is None or age < max(ALIVE_PERIODS / declared, 0.05)

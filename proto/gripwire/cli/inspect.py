@@ -76,16 +76,16 @@ def _row(topic: Topic, verdict: Liveness) -> dict[str, Any]:
 
 def _table(survey: Survey, verdicts: dict[str, Liveness]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("topic", "port", "rate (declared)", "age", "delay", "lost", "state"):
+    for name in ("topic", "rate (declared)", "age", "delay", "lost", "state"):
         right = name not in ("topic", "state")
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "state")
     for name, v in verdicts.items():
         topic = survey.meters[name].topic
         rate = f"{_number(v.rate_hz)} ({topic.rate_hz:g}) Hz" if topic.rate_hz else "on change"
-        state = _state(v, survey.latest.get(name))
+        delay = None if v.delay_ms is None else v.delay_ms / 1e3
         table.add_row(
-            name, str(topic.port), rate, _number(v.age_s, " s"), _number(v.delay_ms, " ms"),
-            str(v.lost or "–"), state,
+            name, rate, _seconds(v.age_s), _seconds(delay), str(v.lost or "–"),
+            _state(v, survey.latest.get(name)),
         )  # fmt: skip
     return table
 
@@ -102,8 +102,14 @@ def _state(v: Liveness, latest: Message | None) -> str:
     return "[green]ok[/green]" if v.on_rate else "[yellow]off its rate[/yellow]"
 
 
-def _number(value: float | None, unit: str = "") -> str:
-    return "–" if value is None else f"{value:.1f}{unit}"
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1f} s" if value >= 1 else f"{value * 1e3:.1f} ms"
 
 
 def echo(

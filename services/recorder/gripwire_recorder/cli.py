@@ -14,7 +14,7 @@ from gripwire.messages import Command, DiscardEpisode, Done, EpisodeState, Healt
 from gripwire.settings import Settings
 
 if TYPE_CHECKING:
-    from gripwire.bus import Latest, Received
+    from gripwire.bus import Queued
 
 app = typer.Typer(no_args_is_help=True, help="Record episodes as LeRobot datasets.")
 
@@ -62,16 +62,16 @@ def stop(
     port_base: options.PortBase = None,
 ) -> None:
     """End the episode and save it."""
-    from gripwire.bus import Latest
+    from gripwire.bus import Queued
 
     settings = options.load(config, data, port_base)
-    with Latest(settings.topics["episode"], EpisodeState) as reader:
-        before = reader.wait(5.0)
+    with Queued(settings.topics["episode"], EpisodeState) as reader:
+        before = reader.receive(5.0)  # the topic is latched
         text = _ask(settings, StopEpisode())
         if not wait or before is None:
             typer.echo(text)
             return
-        state = _until_saved(reader, before)
+        state = _until_saved(reader, before.message)
     typer.echo(f"episode {state.episode} of dataset `{state.dataset}` is saved: {state.rows} rows")
     if state.drops:
         lost = ", ".join(f"{n} of {topic}" for topic, n in sorted(state.drops.items()))
@@ -103,9 +103,10 @@ def status(
         Latest(topics["episode"], EpisodeState) as states,
         Latest(topics["health/recorder"], Health) as beats,
     ):
-        health, latest = beats.wait(3.0), states.wait(1.0)
-    if health is None:
-        raise UserError("no recorder is running here; `gripwire recorder run` starts one")
+        health = beats.wait(3.0)
+        if health is None:
+            raise UserError("no recorder is running here; `gripwire recorder run` starts one")
+        latest = states.wait(1.0)
     state = latest.message if latest else None
     if json:
         options.emit(
@@ -133,22 +134,36 @@ def _ask(settings: Settings, command: Command) -> str:
     return done.text if isinstance(done, Done) else ""
 
 
-def _until_saved(reader: "Latest[EpisodeState]", seen: "Received[EpisodeState]") -> EpisodeState:
-    """The state once nothing waits to be saved any more."""
-    before, deadline = seen.message.saved, time.monotonic() + _SAVE_TIMEOUT_S
-    while time.monotonic() < deadline:
-        received = reader.wait(1.0, after=seen)
+def _until_saved(reader: "Queued[EpisodeState]", before: EpisodeState) -> EpisodeState:
+    """The state that says that the episode which ``before`` showed being recorded is durable.
+
+    Earlier ones may still be on their way to the disk. They are reported first, one message each, and the
+    recorder is idle with the last one's outcome.
+
+    Raises:
+        UserError: it was not saved, or that cannot be told.
+    """
+    stopped, saved, deadline = False, before.saved, time.monotonic() + _SAVE_TIMEOUT_S
+    while (left := deadline - time.monotonic()) > 0:
+        received = reader.receive(min(left, 1.0))
         if received is None:
             continue
-        seen, state = received, received.message
-        if state.state == "saving" and state.problem:
+        state = received.message
+        if state.state == "recording":
+            if stopped:
+                raise UserError(
+                    "the next episode was begun before this one was durable; "
+                    "`gripwire recorder status` tells how many are saved"
+                )
+        elif state.state == "saving" and state.problem:
             raise UserError(state.problem)
-        if state.state == "idle":
-            if state.saved > before:
+        elif state.state == "idle":
+            # `saved` alone would count an earlier episode for this one; one that failed has no rows.
+            if state.saved > saved and state.rows > 0:
                 return state
-            raise UserError(
-                state.problem or "the episode was not saved; `gripwire recorder status` tells more"
-            )
+            why = state.problem if state.rows == 0 else ""
+            raise UserError(why or "the episode was not saved; `gripwire recorder status` tells more")
+        stopped, saved = stopped or state.state != "recording", state.saved
     raise UserError(
         f"the episode is not saved after {_SAVE_TIMEOUT_S:g} s; `gripwire recorder status` tells more"
     )

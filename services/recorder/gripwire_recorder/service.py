@@ -1,7 +1,6 @@
 """The recorder's loop: every message in, settled rows to the saver, its state out on `episode`."""
 
 import logging
-import shutil
 import time
 import uuid
 from collections.abc import Callable
@@ -21,7 +20,8 @@ from gripwire_recorder.take import SETTLE_NS, Take
 
 log = logging.getLogger(__name__)
 
-_CLOSE_S = 60.0  # at the end, for episodes that are still being saved
+_CLOSE_S = 25.0
+"""At the end, for episodes that are still being saved: less than the 30 s after which `gripwire up` kills."""
 
 
 @dataclass
@@ -87,7 +87,10 @@ class RecorderService:
             self._drain()
         sizes = self._sources.check()
         self._check_disk()
-        job = self._job(command, sizes)
+        try:
+            job = self._job(command, sizes)
+        except OSError as e:
+            raise UserError(f"{self._store.root}: cannot be read: {e.strerror}; check the folder") from e
         take = Take(tuple(sizes), self.settings.fps, clock.monotonic_ns())
         for source in self._sources:
             if source.last is not None:
@@ -116,7 +119,9 @@ class RecorderService:
             raise UserError(self._saver.broken)
         if stuck := self._stuck():
             raise UserError(stuck)
-        free = shutil.disk_usage(self._store.root).free / 2**20
+        if self._store.ensure():
+            log.warning("%s had been removed; made again", self._store.root)
+        free = self._store.free_bytes() / 2**20
         if free < self.settings.min_free_mb:
             raise UserError(
                 f"only {free:.0f} MB are free on the disk that holds {self._store.root}, and "
@@ -266,9 +271,11 @@ class RecorderService:
             self._end(open_, clock.monotonic_ns())
         if self._saver:
             pending = [job for job in self._jobs if not job.discarded]
-            if not self._saver.close(_CLOSE_S if pending else 0.0) or any(job.failed for job in pending):
-                for job in pending:
-                    log.error("lost an episode of %s: %s", job.name, job.failed or job.stuck or "out of time")
+            self._saver.close(_CLOSE_S if pending else 0.0)
+            for job in pending:
+                if not job.saved_rows and not job.discarded:
+                    why = job.failed or job.stuck or f"it was not saved within {_CLOSE_S:g} s"
+                    log.error("lost an episode of dataset `%s`: %s", job.name, why)
             self._collect()
         if self._store:
             self._store.close()

@@ -16,13 +16,14 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from gripwire.errors import UserError
 from gripwire.files import fsync_dir
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 _ASIDE, _OLD = ".saving", ".replaced"
+_LOCK = ".recorder.lock"
 # LeRobot writes these once and then only adds new ones (writer.py makes sure); all else it writes in place.
 _WRITTEN_ONCE = (("data", ".parquet"), ("videos", ".mp4"), ("meta/episodes", ".parquet"))
 
@@ -40,20 +41,56 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._lock = self._claim()
+
+    def _claim(self) -> TextIO:
+        """Make the folder and lock it."""
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
             # Held until close(), and given up by the kernel should we be killed.
-            self._lock = open(root / ".recorder.lock", "w")  # noqa: SIM115
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = open(self.root / _LOCK, "w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+                raise
         except BlockingIOError as e:
             raise UserError(
-                f"another recorder writes into {root}: stop it, or give this one its own folder with --data"
+                f"another recorder writes into {self.root}: stop it, or give this one its own folder "
+                "with --data"
             ) from e
         except OSError as e:
             raise UserError(
-                f"{root}: cannot be written: {e.strerror}; check the folder's permissions, "
+                f"{self.root}: cannot be written: {e.strerror}; check the folder's permissions, "
                 "or choose another with --data"
             ) from e
+        return lock
+
+    def ensure(self) -> bool:
+        """Make the folder again if someone has removed it since; whether that was necessary.
+
+        Raises:
+            UserError: another recorder has made it, or it cannot be written.
+        """
+        try:
+            if os.path.samestat(os.stat(self.root / _LOCK), os.fstat(self._lock.fileno())):
+                return False
+        except OSError:
+            pass  # claiming it says what is wrong
+        self._lock.close()
+        self._lock = self._claim()
+        return True
+
+    def free_bytes(self) -> int:
+        """Room on the folder's disk.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            return shutil.disk_usage(self.root).free
+        except OSError as e:
+            raise UserError(f"{self.root}: cannot be read: {e.strerror}; check the folder") from e
 
     def close(self) -> None:
         self._lock.close()
