@@ -34,6 +34,16 @@ def test_what_cannot_begin_is_refused_with_a_sentence(rigs):
     rig.stop()
 
 
+def test_a_datasets_folder_that_was_removed_is_made_again(rigs, open_with_lerobot):
+    rig, _ = rigs()
+    shutil.rmtree(rig.datasets)
+    rig.datasets.write_text("not a folder")
+    assert "cannot be written" in refused(rig)
+    rig.datasets.unlink()
+    assert rig.record(0.3).episode == 0
+    assert len(open_with_lerobot(rig.datasets / "grasps").lengths) == 1
+
+
 def test_an_episode_of_another_kind_is_not_mixed_into_a_dataset(rigs):
     rig, _ = rigs()
     rig.record(0.3)

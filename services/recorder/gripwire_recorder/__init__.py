@@ -6,8 +6,8 @@ a LeRobot v3.0 dataset under ``datasets/NAME``. Row i stands for one moment; it 
 
 - ``observation.images.<cam>``: the picture taken nearest to it (video, H.264)
 - ``observation.state``: the six joints at it, interpolated; ``action``: the goal in force at it (the last one
-  really sent; before the first, and while the arm is limp, the state). Both float32 (6,), ``shoulder_pan.pos`` ... ``gripper.pos``,
-  LeRobot's units
+  really sent; before the first, and while the arm is limp, the state). Both float32 (6,), LeRobot's units,
+  ``shoulder_pan.pos`` ... ``gripper.pos``
 - ``gripwire.<cam>.t_capture`` int64: when the picture was taken, CLOCK_MONOTONIC ns
 - ``gripwire.<cam>.seq`` int64: the ``seq`` of its message on ``camera/<cam>``
 - ``gripwire.<cam>.exposure`` int64: the camera's own number of the exposure, -1 if it gives none

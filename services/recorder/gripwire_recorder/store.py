@@ -48,7 +48,7 @@ class Store:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             # Held until close(), and given up by the kernel should we be killed.
-            lock = open(self.root / _LOCK, "w")
+            lock = open(self.root / _LOCK, "w")  # noqa: SIM115
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -77,8 +77,9 @@ class Store:
                 return False
         except OSError:
             pass  # claiming it says what is wrong
+        new = self._claim()
         self._lock.close()
-        self._lock = self._claim()
+        self._lock = new
         return True
 
     def free_bytes(self) -> int:
