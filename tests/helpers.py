@@ -8,7 +8,9 @@ from gripwire.bus import Latest
 from gripwire.messages import Health
 
 
-def wait_for_health(reader: Latest[Health], what: Callable[[Health], bool], timeout_s: float = 60.0) -> Health:
+def wait_for_health(
+    reader: Latest[Health], what: Callable[[Health], bool], timeout_s: float = 60.0
+) -> Health:
     """The first heartbeat of which ``what`` holds."""
     deadline, seen = time.monotonic() + timeout_s, reader.get()
     while not (seen and what(seen.message)):

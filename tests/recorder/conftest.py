@@ -4,14 +4,16 @@ The recorder runs in a process of its own, forked from one that has LeRobot impo
 recorder is back at once.
 """
 
+import atexit
 import contextlib
 import json
 import multiprocessing
 import multiprocessing.forkserver
-import os
 import random
 import runpy
+import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -243,12 +245,32 @@ def _open_with_lerobot() -> Callable[[Path], Opened]:
     return open_with_lerobot
 
 
+_QUIET = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Import LeRobot (30 s) while tests that do without it run, those of other folders too."""
+    needing = ("rigs", "module_rigs", "open_with_lerobot")
+    if any(name in getattr(item, "fixturenames", ()) for item in session.items for name in needing):
+        cache = tempfile.mkdtemp(prefix="gripwire-test-")
+        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (_QUIET | {"HF_DATASETS_CACHE": cache}).items():
+                patch.setenv(name, value)
+            # What the recorders log belongs to the tests' captured output.
+            capture = session.config.pluginmanager.getplugin("capturemanager")
+            capture.resume_global_capture()
+            forkserver()
+            multiprocessing.forkserver.ensure_running()
+            capture.suspend_global_capture()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _quiet_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
-    os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
-    os.environ["HF_DATASETS_CACHE"] = str(tmp_path_factory.mktemp("hf"))
-    forkserver()
-    multiprocessing.forkserver.ensure_running()  # imports LeRobot while the tests without it run
+def _quiet_environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _QUIET.items():
+            patch.setenv(name, value)
+        yield
 
 
 def make_settings(data: Path, **recorder: Any) -> Settings:

@@ -1,14 +1,14 @@
 """Dataset folders are whole at every moment. (No LeRobot here: files are files.)"""
 
 import json
-import os
-import signal
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from gripwire.errors import UserError
-from gripwire_recorder import store
 from gripwire_recorder.store import Staging, Store
 
 OLD = {"data/chunk-000/file-000.parquet": "rows 0", "videos/cam/chunk-000/file-000.mp4": "pictures 0"}
@@ -62,50 +62,23 @@ def test_a_new_dataset_appears_at_once(tmp_path):
     assert read(tmp_path / "grasps") == BEFORE
 
 
-def _killed_at(step: int, dataset: Path, exchange: bool) -> bool:
-    """Save an episode in a child that kills itself at its ``step``-th call on the file system."""
-    child = os.fork()
-    if child == 0:
-        left = step
-
-        def counted(call):
-            def wrapper(*args, **kwargs):
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return call(*args, **kwargs)
-
-            return wrapper
-
-        os.fsync = lambda _: None  # the kernel lives on, so that nothing is lost without it but time
-        for name in ("link", "rename", "fsync", "mkdir", "unlink", "rmdir", "open"):
-            setattr(os, name, counted(getattr(os, name)))
-        if not exchange:
-            store.ctypes.CDLL = lambda *_, **__: object()
-        save_an_episode(dataset)
-        os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
 @pytest.mark.parametrize("exchange", [True, False], ids=["atomic exchange", "two renames"])
 def test_killed_at_any_step_the_dataset_is_the_old_one_or_the_new_one(tmp_path, exchange):
-    outcomes, step, killed = [], 0, True
-    while killed:
-        folder = tmp_path / str(step)
-        write(folder / "grasps", BEFORE)
-        killed = _killed_at(step, folder / "grasps", exchange)
+    (tmp_path / "case.json").write_text(
+        json.dumps({"before": BEFORE, "written": NEW | {"meta/info.json": info(2)}})
+    )
+    script = Path(__file__).parent / "killed_while_publishing.py"
+    command = [sys.executable, str(script), str(tmp_path), "exchange" if exchange else "rename"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    steps = json.loads(done.stdout)
+    for number, step in enumerate(steps):
         if exchange:  # no moment without a whole dataset, even before any recovery
-            assert read(folder / "grasps") in (BEFORE, AFTER), step
-        kept = Store(folder)
-        kept.recover()
-        kept.close()
-        outcomes.append(read(folder / "grasps"))
-        assert outcomes[-1] in (BEFORE, AFTER), step
-        assert {path.name for path in folder.iterdir()} == {"grasps", ".recorder.lock"}, step
-        step += 1
-    assert outcomes[0] == BEFORE and outcomes[-1] == AFTER
-    assert step > 15, "the kills must hit between the steps of saving"
+            assert step["killed"] in (BEFORE, AFTER), number
+        assert step["recovered"] in (BEFORE, AFTER), number
+        assert step["beside"] == [".recorder.lock", "grasps"], number
+    assert steps[0]["recovered"] == BEFORE and steps[-1]["recovered"] == AFTER
+    assert len(steps) > 16, "the kills must hit between the steps of saving"
 
 
 def test_writing_into_the_copy_in_place_leaves_the_dataset_alone(dataset):
@@ -169,3 +142,22 @@ def test_a_dataset_without_an_episode_is_refused(tmp_path):
     write(tmp_path / "empty", {"meta/info.json": info(0)})
     with pytest.raises(UserError, match="without a saved episode"):
         Store(tmp_path).info("empty")
+
+
+def test_a_folder_that_was_removed_meanwhile_is_made_again_and_locked(tmp_path):
+    kept = Store(tmp_path / "datasets")
+    assert not kept.ensure()
+    shutil.rmtree(tmp_path / "datasets")
+    assert kept.ensure() and kept.free_bytes() > 0
+    with pytest.raises(UserError, match="another recorder writes into"):
+        Store(tmp_path / "datasets")
+    shutil.rmtree(tmp_path / "datasets")
+    second = Store(tmp_path / "datasets")
+    with pytest.raises(UserError, match="another recorder writes into"):
+        kept.ensure()
+    second.close()
+    assert kept.ensure()
+    shutil.rmtree(tmp_path / "datasets")
+    (tmp_path / "datasets").write_text("not a folder")
+    with pytest.raises(UserError, match="cannot be written"):
+        kept.ensure()

@@ -143,7 +143,9 @@ def test_a_goal_ends_when_the_arm_is_made_limp_and_the_state_stands_in_until_the
     take.action(RobotAction(position=position(70), t_capture=T0 + 3 * SECOND // 2))
     messages = [(T0, "state"), (T0, "frame"), (T0 + 2 * SECOND, "state"), (T0 + 2 * SECOND, "frame")]
     rows = feed(take, messages, now=T0 + 3 * SECOND)
-    assert [row.action[0] for row in rows] == pytest.approx([50] * 5 + [i / 10 for i in range(5, 15)] + [70] * 6)
+    assert [row.action[0] for row in rows] == pytest.approx(
+        [50] * 5 + [i / 10 for i in range(5, 15)] + [70] * 6
+    )
 
 
 def test_a_goal_that_is_told_again_after_a_pause_is_in_force_again():
@@ -154,4 +156,6 @@ def test_a_goal_that_is_told_again_after_a_pause_is_in_force_again():
     take.action(goal.model_copy(update={"t_publish": T0 + SECOND}))
     messages = [(T0, "state"), (T0, "frame"), (T0 + 2 * SECOND, "state"), (T0 + 2 * SECOND, "frame")]
     rows = feed(take, messages, now=T0 + 3 * SECOND)
-    assert [row.action[0] for row in rows] == pytest.approx([50] * 5 + [i / 10 for i in range(5, 10)] + [50] * 11)
+    assert [row.action[0] for row in rows] == pytest.approx(
+        [50] * 5 + [i / 10 for i in range(5, 10)] + [50] * 11
+    )
