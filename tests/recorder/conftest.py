@@ -140,9 +140,15 @@ class Rig:
         self.health = Latest(settings.topics["health/recorder"], Health)
         self.start_process()
 
-    def start_process(self) -> None:
+    def start_process(self, hurried_log: Path | None = None) -> None:
+        """Start the recorder; with a log, one that gives up early at its end (`hurried_recorder.py`)."""
         boot = self.health.get().message.boot if self.health.get() else ""
-        self.process = forkserver().Process(target=service.run, args=("recorder", self.settings, build))
+        target: Any = service.run
+        args: tuple[Any, ...] = ("recorder", self.settings, build)
+        if hurried_log:
+            script = str(Path(__file__).parent / "hurried_recorder.py")
+            target, args = runpy.run_path, (script, {"SETTINGS": self.settings, "LOG": hurried_log})
+        self.process = forkserver().Process(target=target, args=args)
         self.process.start()
         self.until_health(lambda h: h.boot != boot and h.state in ("ready", "degraded"), timeout_s=90)
 

@@ -143,12 +143,23 @@ def test_on_a_full_disk_the_episode_waits_in_memory(rigs, open_with_lerobot, tmp
         subprocess.run(["umount", str(disk)], check=False)
 
 
-def test_an_episode_stuck_on_a_full_disk_can_be_given_up(rigs):
+def test_an_episode_stuck_on_a_full_disk_can_be_given_up_and_at_the_end_it_is_called_lost(rigs, tmp_path):
     rig, _ = rigs()
+    rig.end()
+    log = tmp_path / "log"
+    rig.start_process(hurried_log=log)
     rig.record(0.3)
     resource.prlimit(rig.process.pid, resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-    rig.start(0.5)
-    rig.ask(StopEpisode())
-    rig.until(lambda e: e.state == "saving" and "is full" in e.problem)
+
+    def stuck():
+        rig.start(0.5)
+        rig.ask(StopEpisode())
+        rig.until(lambda e: e.state == "saving" and "is full" in e.problem)
+
+    stuck()
     assert "thrown away" in rig.ask(DiscardEpisode())
     assert rig.until(lambda e: e.state == "idle").saved == 1
+    stuck()
+    rig.end()
+    lost = [line for line in log.read_text().splitlines() if "lost an episode" in line]
+    assert len(lost) == 1 and "lost an episode of dataset `grasps`: the disk" in lost[0]
