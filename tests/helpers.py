@@ -5,18 +5,21 @@ import time
 from collections.abc import Callable
 
 from gripwire.bus import Latest
-from gripwire.messages import Health
+from gripwire.messages import Health, Message
 
 
-def wait_for_health(
-    reader: Latest[Health], what: Callable[[Health], bool], timeout_s: float = 60.0
-) -> Health:
-    """The first heartbeat of which ``what`` holds."""
+def wait_for[M: Message](reader: Latest[M], what: Callable[[M], bool], timeout_s: float = 60.0) -> M:
+    """The first message, the one that is already there included, of which ``what`` holds."""
     deadline, seen = time.monotonic() + timeout_s, reader.get()
     while not (seen and what(seen.message)):
         assert time.monotonic() < deadline, f"never came; last: {seen and seen.message}"
         seen = reader.wait(1.0, after=seen) or seen
     return seen.message
+
+
+def wait_for_health(reader: Latest[Health], what: Callable[[Health], bool]) -> Health:
+    """The first heartbeat of which ``what`` holds."""
+    return wait_for(reader, what)
 
 
 def with_orientation(jpeg: bytes, orientation: int) -> bytes:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,8 @@ class Device:
         self.blocked: set[str] = set()
         self.moved_by = dict.fromkeys(JOINTS, 0.0)
         self.refuses_torque_off: set[str] = set()
+        self.turned = threading.Condition()
+        """Notified after each step of the servos; they step whenever something is read or written."""
         self._then = time.monotonic()
         self._bus: ServoBus | None = None
         self.chain = Chain(list(self.servos.values()), self._turn, self._turn)
@@ -49,6 +52,16 @@ class Device:
         self._turn()
 
     def _turn(self) -> None:
+        with self.turned:
+            self._step()
+            self.turned.notify_all()
+
+    def wait_until(self, what: Callable[[], bool], timeout_s: float = 60.0) -> None:
+        """Until ``what`` is true of the servos, which someone must be reading or writing meanwhile."""
+        with self.turned:
+            assert self.turned.wait_for(what, timeout_s), "it never came true"
+
+    def _step(self) -> None:
         now = time.monotonic()
         step, self._then = SPEED * (now - self._then), now
         for name, servo in self.servos.items():
@@ -137,7 +150,7 @@ class Driven:
         for _ in range(ticks):
             self.service.update()
 
-    def turn_until(self, what: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    def turn_until(self, what: Callable[[], bool], timeout_s: float = 30.0) -> None:
         """Turn at the service's own rate until something is true."""
         deadline = time.monotonic() + timeout_s
         due = time.monotonic()
@@ -145,7 +158,7 @@ class Driven:
             assert time.monotonic() < deadline, "it never came true"
             self.turn()
             due = max(due + 1 / 60, time.monotonic() - 1)
-            time.sleep(max(0.0, due - time.monotonic()))
+            self.runtime.stopping.wait(max(0.0, due - time.monotonic()))
 
 
 @pytest.fixture

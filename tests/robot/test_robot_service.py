@@ -378,3 +378,13 @@ def test_a_port_lost_at_the_end_is_said_and_nothing_hangs(
     device.unplug()
     driven.service.close(failed=False)
     assert "torque could not be cut" in caplog.text
+
+
+def test_a_missing_motor_at_the_start_is_one_sentence_and_leaves_the_others_limp(
+    drive: Drive, device: Any
+) -> None:
+    device.silence("gripper")
+    with pytest.raises(UserError, match=r"no answer from gripper \(motor 6\)") as refused:
+        drive()
+    assert "\n" not in str(refused.value)
+    assert not any(device.torque.values())
