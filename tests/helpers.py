@@ -1,10 +1,16 @@
 """What tests of several services need."""
 
+import os
 import struct
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
 
 from gripwire.bus import Latest
+from gripwire.cli import main
 from gripwire.messages import Health, Message
 
 
@@ -27,3 +33,23 @@ def with_orientation(jpeg: bytes, orientation: int) -> bytes:
     directory = struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)  # its only entry, and no next one
     body = b"Exif\0\0" + b"MM\0*" + struct.pack(">I", 8) + directory
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+def run_here(
+    arguments: Sequence[str], environment: Mapping[str, str], capsys: pytest.CaptureFixture[str]
+) -> subprocess.CompletedProcess[str]:
+    """`gripwire ARGUMENTS` without the second that a process takes, for commands that only ask a service."""
+    code = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["gripwire", *arguments])
+        for name in [name for name in os.environ if name.startswith("GRIPWIRE_")]:
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        capsys.readouterr()
+        try:
+            main()
+        except SystemExit as e:
+            code = int(e.code or 0)
+    out, err = capsys.readouterr()
+    return subprocess.CompletedProcess(arguments, code, out, err)

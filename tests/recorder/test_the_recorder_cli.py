@@ -11,17 +11,17 @@ import pytest
 
 from gripwire import control
 from gripwire.bus import Latest, Publisher, Queued
-from gripwire.cli import main
 from gripwire.errors import UserError
 from gripwire.messages import DiscardEpisode, EpisodeState, Health, StartEpisode
 from gripwire_recorder import cli
+from tests.helpers import run_here
 
 
 class Shell:
     """Runs `gripwire recorder ...` against one stack."""
 
-    def __init__(self, settings, monkeypatch, capsys):
-        self.settings, self._monkeypatch, self._capsys = settings, monkeypatch, capsys
+    def __init__(self, settings, capsys):
+        self.settings, self._capsys = settings, capsys
         self.environment = os.environ | settings.environment()
 
     def background(self, *args):
@@ -39,23 +39,13 @@ class Shell:
 
     def __call__(self, *args):
         """The same without a process of its own, for the commands that only ask."""
-        code = 0
-        with self._monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["gripwire", "recorder", *args])
-            for name, value in self.settings.environment().items():
-                patch.setenv(name, value)
-            self._capsys.readouterr()
-            try:
-                main()
-            except SystemExit as e:
-                code = e.code or 0
-        out, err = self._capsys.readouterr()
-        return code, out.strip(), err.strip()
+        done = run_here(["recorder", *args], self.settings.environment(), self._capsys)
+        return done.returncode, done.stdout.strip(), done.stderr.strip()
 
 
 @pytest.fixture
-def shell_of(monkeypatch, capsys):
-    return lambda settings: Shell(settings, monkeypatch, capsys)
+def shell_of(capsys):
+    return lambda settings: Shell(settings, capsys)
 
 
 @pytest.fixture

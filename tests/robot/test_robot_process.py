@@ -1,13 +1,10 @@
 """`gripwire robot run` as a process: rate, commands over the wire, signals, SIGKILL, bad input."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from subprocess import Popen
+from subprocess import CompletedProcess, Popen
 from typing import Any
 
 import pytest
@@ -17,9 +14,10 @@ from gripwire.bus import Latest
 from gripwire.errors import UserError
 from gripwire.messages import Goal, Health, RobotAction, RobotState
 from gripwire.topics import Topics
-from tests.helpers import wait_for, wait_for_health
+from tests.helpers import run_here, wait_for, wait_for_health
 
 Start = Callable[..., Popen[str]]
+Command = Callable[..., CompletedProcess[str]]
 DEADLINE_S = 60.0
 
 
@@ -33,14 +31,14 @@ def ready(beat: Health) -> bool:
     return beat.state in ("ready", "degraded") and beat.counts.get("states", 0) > 0
 
 
-def command(port_base: int, *words: str) -> subprocess.CompletedProcess[str]:
-    env = {k: v for k, v in os.environ.items() if not k.startswith("GRIPWIRE_")}
-    line = [sys.executable, "-m", "gripwire", "robot", *words, "--port-base", str(port_base)]
-    return subprocess.run(line, env=env, text=True, capture_output=True, timeout=DEADLINE_S, check=False)
+@pytest.fixture
+def command(port_base: int, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `gripwire robot WORDS` against the service."""
+    return lambda *words: run_here(["robot", *words, "--port-base", str(port_base)], {}, capsys)
 
 
 def test_after_sigkill_a_new_service_takes_the_arm_up_answers_and_goes_to_rest_on_sigterm(
-    robot_process: Start, device: Any, topics: Topics, health: Latest[Health], port_base: int
+    robot_process: Start, device: Any, topics: Topics, health: Latest[Health], command: Command
 ) -> None:
     first = robot_process()
     wait_for_health(health, ready)
@@ -60,22 +58,22 @@ def test_after_sigkill_a_new_service_takes_the_arm_up_answers_and_goes_to_rest_o
     with pytest.raises(UserError, match="no joint `elbow`"):
         control.request(topics.control("robot"), "robot", Goal(position={"elbow": 1.0}))
 
-    done = command(port_base, "reset", "--seconds", "1", "--json")
+    done = command("reset", "--seconds", "1", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout.splitlines()[-1])["reached"]["gripper"] == pytest.approx(40.0, abs=1)
     device.blocked = {"elbow_flex"}
     device.place("elbow_flex", 50.0)
-    stuck = command(port_base, "reset", "--seconds", "1")
+    stuck = command("reset", "--seconds", "1")
     assert stuck.returncode == 1
     assert "elbow_flex is +51" in stuck.stderr
     device.blocked = set()
 
-    told = command(port_base, "status", "--json")
+    told = command("status", "--json")
     assert told.returncode == 0
     assert json.loads(told.stdout.splitlines()[-1])["state"]["torque"] is True
-    assert "limp" in command(port_base, "release").stdout
+    assert "limp" in command("release").stdout
     assert not any(device.torque.values())
-    assert "holding" in command(port_base, "hold").stdout
+    assert "holding" in command("hold").stdout
     assert all(device.torque.values())
 
     begin = time.monotonic()
@@ -140,7 +138,7 @@ def test_bad_input_is_one_sentence_and_exit_code_1(
     assert words in json.loads(lines[0])["message"]
 
 
-def test_commands_say_when_nothing_runs(port_base: int) -> None:
-    status = command(port_base, "status")
+def test_commands_say_when_nothing_runs(command: Command) -> None:
+    status = command("status")
     assert status.returncode == 1
     assert "gripwire robot run" in status.stderr
