@@ -189,7 +189,7 @@ def test_a_refusal_and_a_dataset_that_cannot_be_built_are_told_beside_the_bundle
     made = job.run(task, lambda *_: None, refuse, sealed.append)
     assert bundle.load(tmp_path / "bundles" / sealed[0]).id == made.bundle.id == sealed[0]
     first, second = made.failures
-    assert f"bundle {sealed[0]} is not in service" in first and "it squints" in first
+    assert f"bundle {sealed[0]} is not known to serve" in first and "it squints" in first
     assert f"bundle {sealed[0]} is there" in second and "the reward dataset was not built" in second
     assert made.dataset == "" and made.metrics
 
@@ -232,11 +232,11 @@ def ready(
 def test_train_builds_beside_and_its_last_line_is_json(
     coloured: tuple[Path, list[int | None]], tmp_path: Path, ready: list[str], capsys: Any
 ) -> None:
-    done = _gripwire("trainer", "train", "labels", "--json", *ready)
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout.splitlines()[-1])
+    _here("trainer", "train", "labels", "--json", *ready)
+    said = capsys.readouterr()
+    summary = json.loads(said.out.splitlines()[-1])
     assert (tmp_path / "bundles" / summary["bundle"] / "bundle.json").is_file()
-    assert summary["bundle"] in done.stderr  # told as soon as it was there
+    assert summary["bundle"] in said.err  # told as soon as it was there
     assert {"read", "features", "train", "evaluate", "bundle", "build"} == set(summary["seconds"])
     assert open_dataset(Path(summary["dataset"])).version == "v3.0"
 

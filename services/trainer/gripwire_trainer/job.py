@@ -120,7 +120,10 @@ def run(
         if sealed:
             sealed(result.bundle.id)
         if offer:
-            with stages.stage("offer"), _told_in(result, f"bundle {result.bundle.id} is not in service: "):
+            with (
+                stages.stage("offer"),
+                _told_in(result, f"bundle {result.bundle.id} is not known to serve: "),
+            ):
                 offer(result.bundle.id)
         # Last: nobody who waits for the classifier should wait for the dataset as well.
         with stages.stage("build") as progress, _told_in(result, f"bundle {result.bundle.id} is there, but "):
