@@ -83,7 +83,8 @@ def choose(name: str, settings: Camera) -> Source:
         return _address(name, scheme, text, settings)
     path = Path(text).expanduser()
     if not path.exists():
-        raise UserError(f"camera {name}: {text} does not exist; {_what_there_is()}")
+        remedy = _what_there_is() if text.startswith("/dev/") else "check the path in `source`"
+        raise UserError(f"camera {name}: {text} does not exist; {remedy}")
     if stat.S_ISCHR(path.stat().st_mode):
         return _device(name, str(path), settings)
     if not path.is_file():

@@ -246,6 +246,7 @@ class RewardService:
         self._send(reward)
 
     def _send(self, reward: Reward) -> None:
+        reward.stages_ms = {stage: round(ms, 3) for stage, ms in reward.stages_ms.items()}
         reward.model = self._state.serving if self._scorer else ""
         reward.epoch = self._state.epoch
         self._reward.publish(reward)
