@@ -117,8 +117,8 @@ def run(
             result = Result(
                 _seal(task, manifest, trained, judged, episodes, store), stages.metrics, stages.seconds
             )
-        if sealed:
-            sealed(result.bundle.id)
+            if sealed:  # before the stage's end, which may cancel
+                sealed(result.bundle.id)
         if offer:
             with (
                 stages.stage("offer"),
