@@ -150,7 +150,8 @@ class Rig:
             target, args = runpy.run_path, (script, {"SETTINGS": self.settings, "LOG": hurried_log})
         self.process = forkserver().Process(target=target, args=args)
         self.process.start()
-        self.until_health(lambda h: h.boot != boot and h.state in ("ready", "degraded"), timeout_s=90)
+        up = self.until_health(lambda h: h.boot != boot and h.state in ("ready", "degraded"), timeout_s=90)
+        self.until(lambda e: e.boot == up.boot)  # not what a recorder that was killed said last
 
     def kill(self) -> None:
         self.process.kill()
