@@ -2,10 +2,10 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 
-.PHONY: help install demo test faults lint format lock bench clean
+.PHONY: help install demo test e2e faults lint format lock bench clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 install: ## everything into .venv (done by the others when needed)
 	@scripts/install.sh
@@ -14,8 +14,11 @@ demo: install ## the whole line on the virtual bench, with a report at the end; 
 	@$(BIN)/gripwire demo $(DEMO)
 
 test: install ## the tests
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/faults --ignore=tests/e2e $(TESTS)
-	@$(BIN)/python -m pytest tests/faults tests/e2e $(TESTS) # these look at the clock: one at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/faults --ignore=tests/e2e $(TESTS)
+	@$(BIN)/python -m pytest tests/faults $(TESTS) # these look at the clock: nothing beside them
+
+e2e: install ## the demo in small, and what it leaves behind
+	@$(BIN)/python -m pytest tests/e2e $(TESTS)
 
 faults: install ## the fault tests with their full counts
 	@FAULTS_IN_FULL=1 $(BIN)/python -m pytest tests/faults $(TESTS)

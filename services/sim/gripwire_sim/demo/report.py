@@ -157,7 +157,7 @@ def _says(p: Point) -> str:
 
 
 def _img(jpeg: bytes, width: int) -> str:
-    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if picture is None:
         return ""
     height = round(picture.shape[0] * width / picture.shape[1])
