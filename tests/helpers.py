@@ -5,7 +5,9 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -53,3 +55,14 @@ def run_here(
             code = int(e.code or 0)
     out, err = capsys.readouterr()
     return subprocess.CompletedProcess(arguments, code, out, err)
+
+
+@contextmanager
+def ending() -> Iterator[list[subprocess.Popen[Any]]]:
+    """Processes put into the list are killed at the end of the block if they still run."""
+    started: list[subprocess.Popen[Any]] = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=20)

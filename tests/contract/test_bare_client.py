@@ -32,6 +32,7 @@ from gripwire.messages import (
     Sent,
 )  # fmt: skip
 from gripwire.topics import Topics
+from tests.helpers import ending
 
 WAIT_S = 20.0
 CLIENT = Path(__file__).with_name("bare_client.py")
@@ -57,21 +58,17 @@ Start = Callable[..., subprocess.Popen[str]]
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[Start]:
     """Run the client in a process that can import nothing of gripwire."""
-    started: list[subprocess.Popen[str]] = []
+    with ending() as started:
 
-    def start(*arguments: object, script: Path = CLIENT) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", ISOLATED, script, *map(str, arguments)]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-        )
-        started.append(process)
-        return process
+        def start(*arguments: object, script: Path = CLIENT) -> subprocess.Popen[str]:
+            command = [sys.executable, "-c", ISOLATED, script, *map(str, arguments)]
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+            )
+            started.append(process)
+            return process
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        yield start
 
 
 def _output(process: subprocess.Popen[str]) -> list[Any]:

@@ -19,6 +19,7 @@ from gripwire.control import Server
 from gripwire.messages import COMMANDS, Bench, Command, Done, Goal, Label, Message, Reward, Sent, Wire
 from gripwire.settings import Bus
 from gripwire.topics import Topic, Topics
+from tests.helpers import ending
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
 WAIT_S = 20.0
@@ -202,20 +203,16 @@ def test_the_message_that_is_shown_byte_for_byte_is_what_gripwire_sends() -> Non
 @pytest.fixture
 def example(tmp_path: Path) -> Iterator[Callable[[int, str], subprocess.Popen[str]]]:
     """Run the page's n-th Python example against an endpoint."""
-    started: list[subprocess.Popen[str]] = []
+    with ending() as started:
 
-    def start(n: int, endpoint: str) -> subprocess.Popen[str]:
-        script = tmp_path / "example.py"
-        script.write_text(_fences("python")[n])
-        process = subprocess.Popen([sys.executable, script, endpoint], stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        return process
+        def start(n: int, endpoint: str) -> subprocess.Popen[str]:
+            script = tmp_path / "example.py"
+            script.write_text(_fences("python")[n])
+            process = subprocess.Popen([sys.executable, script, endpoint], stdout=subprocess.PIPE, text=True)
+            started.append(process)
+            return process
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        yield start
 
 
 def test_the_example_follows_a_live_reward(topics: Topics, example: Callable[..., Any]) -> None:

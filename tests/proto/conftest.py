@@ -11,6 +11,7 @@ import pytest
 
 from gripwire.bus import Queued
 from gripwire.messages import Health
+from tests.helpers import ending
 
 WAIT_S = 20.0
 
@@ -54,19 +55,15 @@ Launch = Callable[..., subprocess.Popen[str]]
 @pytest.fixture
 def launch(tmp_path: Path, environment: dict[str, str]) -> Iterator[Launch]:
     """Start a Python script; whatever still runs at the end is killed."""
-    started: list[subprocess.Popen[str]] = []
+    with ending() as started:
 
-    def start(script: Path, *arguments: object, **how: object) -> subprocess.Popen[str]:
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        process = subprocess.Popen(
-            [sys.executable, script, *map(str, arguments)],
-            **({"env": environment, "cwd": tmp_path, "text": True} | pipes | how),
-        )
-        started.append(process)
-        return process
+        def start(script: Path, *arguments: object, **how: object) -> subprocess.Popen[str]:
+            pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+            process = subprocess.Popen(
+                [sys.executable, script, *map(str, arguments)],
+                **({"env": environment, "cwd": tmp_path, "text": True} | pipes | how),
+            )
+            started.append(process)
+            return process
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        yield start
