@@ -75,6 +75,8 @@ class Bench:
         self.blind = threading.Event()  # set: the camera says nothing
         self.skip = threading.Event()  # set: the next frame is lost on the way
         self.t0 = clock.monotonic_ns()
+        self.frames: list[tuple[int, int]] = []  # taken, sent: CLOCK_MONOTONIC ns
+        self.goals: list[tuple[int, float]] = []  # sent, first joint
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._film, self._move)]
         for thread in self._threads:
@@ -104,6 +106,7 @@ class Bench:
             )  # fmt: skip
             self._stop.wait(random_.uniform(0, 0.015))  # the way to the recorder takes its time
             self._send(self.camera, frame, jpeg)
+            self.frames.append((taken, clock.monotonic_ns()))
 
     def _move(self) -> None:
         while not self._stop.wait(1 / 60):
@@ -112,6 +115,7 @@ class Bench:
             self._send(self.state, RobotState(valid=True, position=joints(t), t_capture=now))
             sent = RobotAction(valid=True, position=joints(int(t * 10) / 10), source="script", t_capture=now)
             self._send(self.action, sent)
+            self.goals.append((now, sent.position[JOINTS[0]]))
 
     def _send(self, publisher: Publisher[Any], message: Any, payload: bytes | None = None) -> None:
         if self.host is None:

@@ -9,6 +9,7 @@ import pytest
 from gripwire.messages import DiscardEpisode, StartEpisode, StopEpisode
 
 CAMERA = "gripwire.gripper_cam."
+IN_TIME_NS = 100_000_000  # rows are settled 0.2 s behind: what was sent by then has long arrived
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +54,16 @@ def test_the_picture_is_the_one_taken_nearest_to_its_row(recorded, rows):
         assert np.allclose(np.diff(time), 1e8, atol=1e4)
         assert abs(time[0] - note["t_start"]) < 1e4
         assert note["worst_skew_ms"] == pytest.approx(skew.max(), abs=1e-2)
-        # The camera's mean period is 33 ms: half of it on average, more where jitter opens a gap.
-        assert np.median(skew) < 20
+        taken, sent = np.array(recorded[1].frames).T
+        for row, off in zip(time, skew, strict=True):
+            in_time = taken[sent < row + IN_TIME_NS]
+            assert off <= np.abs(in_time - row).min() / 1e6 + 1e-2
 
 
-def test_true_capture_times_and_exposures_are_kept(rows):
-    assert (np.diff(rows[CAMERA + "t_capture"][rows["episode_index"] == 0]) > 0).all()
+def test_true_capture_times_and_exposures_are_kept(recorded, rows):
+    taken = {taken for taken, _ in recorded[1].frames}
+    assert set(rows[CAMERA + "t_capture"].tolist()) <= taken
+    assert (np.diff(rows[CAMERA + "t_capture"][rows["episode_index"] == 0]) >= 0).all()
     assert (rows[CAMERA + "exposure"] % 7 == 0).all() and (rows[CAMERA + "exposure"] > 0).all()
 
 
@@ -68,9 +73,11 @@ def test_the_state_is_that_of_the_rows_own_time(recorded, rows):
 
 
 def test_the_action_is_the_last_one_sent_before_the_row(recorded, rows):
-    behind = (rows["time"] - recorded[1].t0) / 1e9 - rows["action"][:, 0]
-    # Rounded down to a tenth of a second when it was sent, and sent every 17 ms (more on a busy machine).
-    assert (behind > -1e-3).all() and (behind < 0.1 + 0.1).all()
+    sent, goal = np.array(recorded[1].goals).T
+    # A time in a row is good to some microseconds (float32): a goal sent that close to it may be either.
+    before, after = (np.searchsorted(sent, rows["time"] + d, side="right") - 1 for d in (-2e4, 2e4))
+    told = rows["action"][:, 0]
+    assert (np.isclose(told, goal[before], atol=1e-3) | np.isclose(told, goal[after], atol=1e-3)).all()
 
 
 def test_columns_are_lerobots_own_and_named_as_it_names_them(recorded):
@@ -159,7 +166,8 @@ def test_an_episode_ends_by_itself_at_the_longest_allowed(rigs):
     rig, _ = rigs(max_episode_s=1.0)
     rig.ask(StartEpisode(task="grasp", dataset="grasps"))
     state = rig.until(lambda e: e.state == "idle" and e.saved == 1)
-    assert 9 <= state.rows <= 12 and "max_episode_s = 1 s" in state.problem
+    # An episode begins with its first row and ends a second later, give or take what a busy machine adds.
+    assert 9 <= state.rows <= 20 and "max_episode_s = 1 s" in state.problem
 
 
 def test_ending_the_recorder_saves_the_open_episode(rigs, open_with_lerobot):
