@@ -123,14 +123,15 @@ def test_a_video_plays_every_frame_once_at_its_own_rate(
 ) -> None:
     source = sources.choose("cam", Camera(source=str(video(10, fps=50.0))))
     assert not source.live
+    began = clock.monotonic_ns()
     source.open()
     pictures = []
     while (picture := source.read()) is not None:
         pictures.append(picture)
     assert [helpers.number_in(p.data) for p in pictures] == list(range(10))
     assert [p.exposure_seq for p in pictures] == list(range(10))
-    # Nine periods of 20 ms, whatever the machine's load added.
-    assert pictures[-1].t_capture - pictures[0].t_capture >= 0.14e9
+    # Nine periods of 20 ms after it was opened, whatever the machine's load added.
+    assert pictures[-1].t_capture - began >= 0.18e9
 
 
 def test_a_looped_video_begins_again(video: Callable[..., Path], helpers: types.SimpleNamespace) -> None:
