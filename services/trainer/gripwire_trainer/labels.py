@@ -7,19 +7,36 @@ inclusive, an open end (null) runs to the episode's end. Never is an oddity read
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from gripwire.errors import UserError
 
-Frame = Annotated[int, Field(strict=True, ge=0)]
-Place = Annotated[str, Field(strict=True, pattern=r"^[^\x00]+$")]
+Frame = Annotated[int, Field(strict=True, ge=0, lt=10**9)]
+Place = Annotated[str, Field(strict=True, pattern=r"^[^\x00-\x1f]+$")]
+
+EXCLUDED = " under `exclude`"
+_EPISODE = re.compile(r"0|[1-9][0-9]{0,8}")
+_STEP_EDGES, _STEP_DIFFERENT, _STEP_MAX = 8, 4, 10
+"""Fewer edges than this, or fewer different ones, are multiples of something by chance."""
+
+_DUE = {
+    **dict.fromkeys(("int_type", "greater_than_equal", "less_than"), "a whole number from 0 to 999999999"),
+    **dict.fromkeys(("tuple_type", "too_long"), "[first, last] or [first, null]"),
+    **dict.fromkeys(("string_type", "string_unicode", "string_pattern_mismatch"), "a path"),
+    "list_type": "a list",
+    "dict_type": "an object {...}",
+    "too_short": "at least one entry",
+}
+"""What should stand there, by pydantic's name for the error."""
 
 
 class SuccessFrom(BaseModel):
@@ -55,6 +72,21 @@ class SuccessRanges(BaseModel):
         return sorted(self.raw, key=lambda r: r[0])
 
 
+def _kind(label: Any) -> str | None:
+    if label is None:
+        return "null"
+    given = [key for key in ("success_start", "ranges") if isinstance(label, dict) and key in label]
+    return given[0] if len(given) == 1 else None
+
+
+Label = Annotated[
+    Annotated[SuccessFrom, Tag("success_start")]
+    | Annotated[SuccessRanges, Tag("ranges")]
+    | Annotated[None, Tag("null")],
+    Discriminator(_kind),
+]
+
+
 class SourceFile(BaseModel):
     """Labels of one dataset. An episode that is not mentioned is skipped; null: no success at all.
 
@@ -65,7 +97,7 @@ class SourceFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     dataset_path: Place
-    episodes: dict[str, SuccessFrom | SuccessRanges | None]
+    episodes: dict[str, Label]
     exclude: list[Frame] = Field(default_factory=list, description="episodes to leave out although labelled")
 
 
@@ -130,25 +162,36 @@ def truth(source: Source, lengths: Mapping[int, int]) -> dict[int, NDArray[np.bo
         UserError: a labelled episode or frame does not exist, or an excluded episode.
     """
     for episode in source.excluded:
-        _known(source, episode, lengths, " under `exclude`")
-    out = {}
-    for episode, ranges in source.episodes.items():
-        _known(source, episode, lengths)
-        length = lengths[episode]
-        success = np.zeros(length, bool)
-        for start, end in ranges:
-            last = length - 1 if end is None else end
-            if start >= length or last >= length:
-                raise UserError(
-                    f"{source.file}: episode {episode}: {_show((start, end))} goes beyond the episode, whose "
-                    f"frames are 0 to {length - 1}; correct the label"
-                )
-            success[start : last + 1] = True
-        out[episode] = success
-    return out
+        check_known(source, episode, lengths, EXCLUDED)
+    return {episode: episode_truth(source, episode, lengths) for episode in source.episodes}
 
 
-def _known(source: Source, episode: int, lengths: Mapping[int, int], where: str = "") -> None:
+def episode_truth(source: Source, episode: int, lengths: Mapping[int, int]) -> NDArray[np.bool_]:
+    """Which frames of one labelled episode are success, (length,).
+
+    Raises:
+        UserError: the dataset has no such episode, or the label goes beyond its end.
+    """
+    check_known(source, episode, lengths)
+    length = lengths[episode]
+    success = np.zeros(length, bool)
+    for start, end in source.episodes[episode]:
+        last = length - 1 if end is None else end
+        if start >= length or last >= length:
+            raise UserError(
+                f"{source.file}: episode {episode}: {_show((start, end))} goes beyond the episode, whose "
+                f"frames are 0 to {length - 1}; correct the label"
+            )
+        success[start : last + 1] = True
+    return success
+
+
+def check_known(source: Source, episode: int, lengths: Mapping[int, int], where: str = "") -> None:
+    """Refuse an episode that the dataset lacks; ``where`` it stands in the file, as the message says it.
+
+    Raises:
+        UserError: with the episodes there are.
+    """
     if episode not in lengths:
         have = f"0 to {max(lengths)}" if lengths else "none"
         raise UserError(
@@ -172,44 +215,80 @@ def uncertain(success: NDArray[np.bool_], every: int) -> NDArray[np.bool_]:
     return out
 
 
+def reading_step(sources: Iterable[Source]) -> int:
+    """Every how many frames a person looked, judged by the labels alone; see :func:`common_step`."""
+    spans = [span for source in sources for ranges in source.episodes.values() for span in ranges]
+    return common_step([edge for span in spans for edge in span if edge])
+
+
+def common_step(edges: Sequence[int]) -> int:
+    """The largest step up to ten that divides every edge of success; 1 when nothing speaks for more.
+
+    Edges are the first frames of all ranges and the last ones of those that end before their episode. Frame
+    0 says nothing. A few edges, or the same ones again and again (a script's), are multiples of something by
+    chance and count as no sign.
+    """
+    edges = [edge for edge in edges if edge]
+    if len(edges) < _STEP_EDGES or len(set(edges)) < _STEP_DIFFERENT:
+        return 1
+    common = gcd(*edges)
+    return max(step for step in range(1, _STEP_MAX + 1) if common % step == 0)
+
+
 def _source(file: Path, value: dict[str, Any]) -> Source:
+    if "sources" in value:
+        raise UserError(
+            f"{file}: a merge file stands where a source file is due, which labels one dataset; "
+            "name its sources one by one"
+        )
     parsed = _validate(SourceFile, value, file)
-    dataset = Path(parsed.dataset_path).expanduser()
-    dataset = dataset if dataset.is_absolute() else file.parent / dataset
-    episodes = {}
-    for key, label in parsed.episodes.items():
-        if not key.isascii() or not key.isdigit() or str(int(key)) != key:
+    for key in parsed.episodes:
+        if not _EPISODE.fullmatch(key):
             raise UserError(
-                f'{file}: "{key[:40]}" under `episodes` is not an episode number; write 0, 1, 2 ...'
+                f"{file}: {_quote(key)} under `episodes` is not an episode number; write 0, 1, 2 ..."
             )
-        if int(key) not in parsed.exclude:
-            episodes[int(key)] = label.ranges() if label else []
-    return Source(file, dataset.resolve(), episodes, tuple(parsed.exclude))
+    for number in parsed.exclude:
+        if parsed.exclude.count(number) > 1:
+            raise UserError(f"{file}: episode {number} stands twice under `exclude`; remove one")
+    episodes = {
+        int(key): label.ranges() if label else []
+        for key, label in parsed.episodes.items()
+        if int(key) not in parsed.exclude
+    }
+    return Source(file, _resolve(file, parsed.dataset_path), episodes, tuple(parsed.exclude))
 
 
 def _source_path(merge: Path, name: str) -> Path:
     """A source is named by file name, with or without .json, relative to the merge file, or absolutely."""
-    path = merge.parent / Path(name).expanduser()
-    with_suffix = path.with_name(path.name + ".json")
-    with contextlib.suppress(OSError):  # a name longer than any file's
-        for found in (path, with_suffix):
-            if found.is_file():
-                return found.resolve()
+    for path in (_resolve(merge, name), _resolve(merge, f"{name}.json")):
+        with contextlib.suppress(OSError):  # a name longer than any file's
+            if path.is_file():
+                return path
     raise UserError(
-        f"{merge}: its source `{name[:80]}` is missing ({str(with_suffix)[:99]} is no file); correct the name"
+        f"{merge}: its source `{name[:80]}` is missing ({str(path)[:300]} is no file); correct the name"
     )
 
 
-def _json(file: Path) -> dict[str, Any]:
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise UserError(f'{file}: "{key[:40]}" is given twice; keep one of the two')
-        return dict(pairs)
-
+def _resolve(file: Path, name: str) -> Path:
+    """A path as written in ``file``: absolute, below a home folder (~), or relative to the file."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=no_duplicates)
+        return (file.resolve().parent / Path(name).expanduser()).resolve()
+    except (OSError, RuntimeError) as e:  # RuntimeError: a circle of links, or nobody's home
+        raise UserError(f"{file}: the path `{name[:80]}` leads nowhere ({e}); correct it") from e
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers a key given twice, until its place in the file is known."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(key for key, _ in pairs)
+        self.twice = next((key for key, count in counts.items() if count > 1), None)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_Object)
     except FileNotFoundError as e:
         raise UserError(f"{file}: no such label file; check the path") from e
     except OSError as e:
@@ -220,54 +299,70 @@ def _json(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}:{e.lineno}:{e.colno}: not JSON: {e.msg}; correct it there") from e
     except (RecursionError, ValueError) as e:
         raise UserError(f"{file}: not a label file ({str(e)[:80]}); correct it") from e
-    if not isinstance(value, dict):
+    if not isinstance(value, _Object):
         raise UserError(
             f"{file}: a label file is one JSON object, this is a {type(value).__name__}; correct it"
         )
+    _refuse_twice(file, value)
     return value
+
+
+def _refuse_twice(file: Path, value: _Object) -> None:
+    episodes = value.get("episodes")
+    labels = episodes.items() if isinstance(episodes, _Object) else ()
+    places = [("", value), (" under `episodes`", episodes)]
+    for where, part in [*places, *((f" in {_name(key)}", label) for key, label in labels)]:
+        if isinstance(part, _Object) and part.twice is not None:
+            raise UserError(f"{file}: {_quote(part.twice)} is given twice{where}; keep one of the two")
 
 
 def _validate[M: BaseModel](model: type[M], value: dict[str, Any], file: Path) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as e:
-        raise UserError(f"{file}: {_place(e, value)}; correct the file") from e
+        raise UserError(f"{file}: {_say(e, model)}; correct the file") from e
 
 
-def _place(error: ValidationError, value: dict[str, Any]) -> str:
+def _say(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing wrong, in the file's terms: the episode, the key and what is the matter."""
-    first = error.errors()[0]
-    loc = _without_kind(first["loc"])
-    if loc[:1] == ["episodes"] and len(loc) > 1:
-        label = value["episodes"][loc[1]]
-        where = f"episode {str(loc[1])[:40]}"
-        if isinstance(label, dict) and ("success_start" in label) == ("ranges" in label):
-            keys = ", ".join(sorted(map(str, label))) or "nothing"
-            return f"{where}: `success_start`, `ranges` or null is due, this has {keys[:80]}"
-        # A union reports an error for each of its kinds: the one for the kind that was meant counts.
-        meant = "SuccessFrom" if isinstance(label, dict) and "success_start" in label else "SuccessRanges"
-        first = next((e for e in error.errors() if meant in str(e["loc"]) and e["loc"][1] == loc[1]), first)
-        return _say(where, _without_kind(first["loc"])[2:], first)
-    return _say("", loc, first)
+    errors = error.errors(include_url=False)
+    # A misspelt key is also one that is missing: the misspelling is what helps.
+    unknown = [e for e in errors if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
+    first = (unknown or errors)[0]
+    where, loc = "", first["loc"]
+    if loc[0] == "episodes" and len(loc) > 1:
+        where, loc = f"{_name(str(loc[1]))}: ", loc[3:]  # what stands between is the kind of label
+    path = "".join(f"[{p}]" if isinstance(p, int) else f".{_plain(str(p))}" for p in loc).lstrip(".")
+    if first["type"] == "union_tag_not_found":
+        return f"{where}`success_start`, `ranges` or null is due, this {_has(first['input'])}"
+    if first["type"] == "extra_forbidden":
+        return f"{where}unknown key `{path}`" + ("" if where else f"; known: {', '.join(model.model_fields)}")
+    if first["type"] == "missing":
+        return f"{where}`{path}` is missing"
+    if not path:
+        return where + first["msg"].removeprefix("Value error, ")
+    given = f" is {_quote(first['input'])}" if isinstance(first["input"], str | int | float | None) else ""
+    due = "a name such as me/grasp" if path == "output_repo_id" else _DUE.get(first["type"], first["msg"])
+    return f"{where}`{path}`{given}: {due} is due"
 
 
-def _without_kind(loc: tuple[Any, ...]) -> list[Any]:
-    """A place without pydantic's names for the members of a union."""
-    return [
-        part for i, part in enumerate(loc) if not (i == 2 and re.search("Success(From|Ranges)", str(part)))
-    ]
+def _has(label: Any) -> str:
+    if not isinstance(label, dict):
+        return f"is a {type(label).__name__}"
+    return f"has {', '.join(sorted(map(_plain, label)))[:80] or 'nothing'}"
 
 
-def _say(where: str, loc: list[Any], error: Any) -> str:
-    path = "".join(f"[{p}]" if isinstance(p, int) else f".{str(p)[:40]}" for p in loc).lstrip(".")
-    if error["type"] == "extra_forbidden":
-        text = f"unknown key `{path}`"
-    elif error["type"] == "missing":
-        text = f"`{path}` is missing"
-    else:
-        message = error["msg"].removeprefix("Value error, ")
-        text = f"`{path}`: {message}" if path else message
-    return f"{where}: {text}" if where else text
+def _name(episode: str) -> str:
+    return f"episode {_plain(episode)}"
+
+
+def _plain(text: str) -> str:
+    """A key as it is shown: short, and without what would garble a line."""
+    return ascii(text)[1:-1][:40]
+
+
+def _quote(value: Any) -> str:
+    return json.dumps(value)[:60]
 
 
 def _show(span: tuple[int, int | None]) -> str:

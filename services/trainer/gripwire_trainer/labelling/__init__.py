@@ -1,0 +1,1 @@
+"""What `gripwire labels` does with label files: check, import, show."""
