@@ -85,6 +85,9 @@ class Reward(Message):
     logit: float | None = None
     probability: float | None = Field(None, description="calibrated probability of success, 0..1")
     threshold: float = 0.5
+    drift: float | None = Field(
+        None, description="distance of the picture from the training pictures, whose own is near 1"
+    )
     above: bool = Field(False, description="probability >= threshold, and valid")
     gate: bool = Field(True, description="the condition on the robot's own state")
     decision: bool = Field(False, description="success, after k of n and hysteresis; False when not valid")

@@ -74,6 +74,9 @@ class Manifest(BaseModel):
     backbone: str = ""
     calibration: Calibration = Calibration()
     decision: DecisionRule = DecisionRule()
+    drift_limit: float | None = Field(
+        None, gt=0, description="a frame whose drift lies above is not valid; none: never"
+    )
     golden_tolerance: float = Field(0.01, gt=0, description="largest allowed difference of a golden logit")
     trained_on: TrainedOn = TrainedOn()
     metrics: dict[str, Metric] = Field(default_factory=dict)

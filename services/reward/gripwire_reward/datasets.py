@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gripwire.errors import UserError
+
+REWARD = "next.reward"
+"""LeRobot's column for it."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,17 @@ class Dataset:
     fps: float
     features: dict[str, dict[str, Any]]
     episodes: dict[int, Episode]
+    robot: str = ""
 
     @property
     def cameras(self) -> dict[str, tuple[int, int]]:
         """Video keys with the height and width of their frames."""
-        return {
-            key: (f["shape"][0], f["shape"][1]) for key, f in self.features.items() if f["dtype"] == "video"
-        }
+        return {key: _height_width(f) for key, f in self.features.items() if f["dtype"] == "video"}
+
+    @property
+    def lengths(self) -> dict[int, int]:
+        """Rows per episode."""
+        return {number: episode.length for number, episode in self.episodes.items()}
 
     def camera(self, key: str | None = None) -> str:
         """``key`` if the dataset has it; without one, the only camera.
@@ -69,6 +77,14 @@ class Dataset:
         raise UserError(f"{self.path}: {f'no camera {key!r}' if key else 'choose a camera'}; it has: {have}")
 
 
+def _height_width(feature: dict[str, Any]) -> tuple[int, int]:
+    """Of a picture; LeRobot's HIL-SERL recorder puts the channels first, all others put them last."""
+    first, second, third = feature["shape"]
+    names = feature.get("names") or ("height",)
+    channels_first = str(names[0]).startswith("channel")
+    return (second, third) if channels_first else (first, second)
+
+
 def open_dataset(path: Path) -> Dataset:
     """Read a dataset's description.
 
@@ -83,19 +99,24 @@ def open_dataset(path: Path) -> Dataset:
         )
     try:
         info = json.loads(info_file.read_text())
-        version, fps, features = str(info["codebase_version"]), float(info["fps"]), dict(info["features"])
-        if version == "v2.1":
-            episodes = _episodes_v21(path, info)
-        elif version == "v3.0":
-            episodes = _episodes_v30(path, info)
-        else:
+        version, fps = str(info["codebase_version"]), float(info["fps"])
+        features = {
+            key: {**f, "dtype": str(f["dtype"]), "shape": tuple(f["shape"])}
+            for key, f in info["features"].items()
+        }
+        if version not in _EPISODES:
             raise UserError(f"{path}: a dataset of version {version}; v2.1 and v3.0 can be read")
-    except (ValueError, KeyError, TypeError, OSError) as e:  # pyarrow's errors are ValueErrors and OSErrors
+        episodes = {e.index: e for e in _EPISODES[version](path, info)}
+        found = Dataset(path, version, fps, features, episodes, str(info.get("robot_type") or ""))
+        if not (found.fps > 0 and all(side > 0 for size in found.cameras.values() for side in size)):
+            raise ValueError("a rate or a size of pictures that is not positive")
+    # pyarrow's errors are ValueErrors and OSErrors; the others are what JSON of another shape leads to
+    except (ValueError, KeyError, TypeError, OSError, AttributeError, IndexError) as e:
         raise UserError(
             f"{path}: its description under meta/ is damaged ({type(e).__name__}: {str(e)[:150]}); "
             "copy the dataset again, or record it again"
         ) from e
-    return Dataset(path, version, fps, features, {e.index: e for e in episodes})
+    return found
 
 
 def _is_file(path: Path) -> bool:
@@ -139,8 +160,11 @@ def _episodes_v30(path: Path, info: dict[str, Any]) -> list[Episode]:
     return out
 
 
-def columns(episode: Episode, names: list[str]) -> dict[str, NDArray[Any]]:
-    """The named columns of an episode's rows, each (length, ...).
+_EPISODES = {"v2.1": _episodes_v21, "v3.0": _episodes_v30}
+
+
+def rows(episode: Episode, names: list[str]) -> pa.Table:
+    """The named columns of an episode's rows.
 
     Raises:
         UserError: the rows cannot be read, or are not as many as the description says.
@@ -148,8 +172,9 @@ def columns(episode: Episode, names: list[str]) -> dict[str, NDArray[Any]]:
     try:
         table = pq.read_table(episode.data, columns=names, filters=[("episode_index", "=", episode.index)])
     except (OSError, ValueError) as e:
+        said = " ".join(str(e).split())[:150]
         raise UserError(
-            f"{episode.data}: the rows of episode {episode.index} cannot be read ({str(e)[:150]}); "
+            f"{episode.data}: the rows of episode {episode.index} cannot be read ({said}); "
             "leave that episode out or copy the dataset again"
         ) from e
     if table.num_rows != episode.length:
@@ -157,6 +182,16 @@ def columns(episode: Episode, names: list[str]) -> dict[str, NDArray[Any]]:
             f"{episode.data}: episode {episode.index} has {table.num_rows} rows, its description says "
             f"{episode.length}; leave that episode out or copy the dataset again"
         )
+    return table
+
+
+def columns(episode: Episode, names: list[str]) -> dict[str, NDArray[Any]]:
+    """The named columns of an episode's rows, each (length, ...).
+
+    Raises:
+        UserError: as :func:`rows`.
+    """
+    table = rows(episode, names)
     return {name: np.asarray(table[name].to_pylist()) for name in names}
 
 

@@ -15,7 +15,7 @@ from gripwire_reward import calibration
 from gripwire_reward.datasets import Dataset, Episode, frames
 from gripwire_reward.decision import decide_all
 from gripwire_reward.preprocess import preprocess
-from gripwire_reward.scorer import Scorer
+from gripwire_reward.scorer import Scorer, drift
 
 _BATCH = 32
 
@@ -29,6 +29,9 @@ class EpisodeScores:
     probability: NDArray[np.float64]
     above: NDArray[np.bool_]
     decision: NDArray[np.bool_]
+    drift: NDArray[np.float32]
+    reason: list[str]
+    """Why a frame is not valid; empty where it is. A frame that is not valid is never above."""
 
 
 def score_episode(scorer: Scorer, dataset: Dataset, episode: Episode) -> EpisodeScores:
@@ -38,21 +41,23 @@ def score_episode(scorer: Scorer, dataset: Dataset, episode: Episode) -> Episode
         UserError: the dataset lacks the camera, or its frames have another size than the model wants.
     """
     contract, manifest = scorer.contract, scorer.bundle.manifest
-    logits: list[NDArray[np.float32]] = []
+    scored: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
     batch: list[NDArray[np.float32]] = []
     for image in frames(dataset, episode, dataset.camera(contract.key)):
         batch.append(preprocess(image, contract))
         if len(batch) == _BATCH:
-            logits.append(scorer.batch(np.stack(batch))[0])
+            scored.append(scorer.batch(np.stack(batch)))
             batch.clear()
     if batch:
-        logits.append(scorer.batch(np.stack(batch))[0])
-    logit = np.concatenate(logits) if logits else np.zeros(0, np.float32)
+        scored.append(scorer.batch(np.stack(batch)))
+    logit = np.concatenate([part[0] for part in scored]) if scored else np.zeros(0, np.float32)
+    far = np.concatenate([drift(part[1]) for part in scored]) if scored else np.zeros(0, np.float32)
+    reason = [scorer.strange(float(d)) for d in far]
     probability = calibration.apply(logit, manifest.calibration)
-    decision = np.array(decide_all(probability.tolist(), manifest.decision, dataset.fps), bool)
-    return EpisodeScores(
-        episode.index, logit, probability, probability >= manifest.decision.threshold, decision
-    )
+    known = [None if why else p for p, why in zip(probability.tolist(), reason, strict=True)]
+    above = (probability >= manifest.decision.threshold) & (np.array(reason, object) == "")
+    decision = np.array(decide_all(known, manifest.decision, dataset.fps), bool)
+    return EpisodeScores(episode.index, logit, probability, above, decision, far, reason)
 
 
 def score_dataset(scorer: Scorer, dataset: Dataset) -> Iterator[EpisodeScores]:
@@ -77,8 +82,9 @@ def write_scores(scores: list[EpisodeScores], out: Path) -> int:
         "probability": np.concatenate([s.probability for s in scores]),
         "above": np.concatenate([s.above for s in scores]),
         "decision": np.concatenate([s.decision for s in scores]),
-        "valid": np.ones(rows, bool),
-        "reason": pa.array([""] * rows, pa.string()),
+        "valid": pa.array([not why for s in scores for why in s.reason], pa.bool_()),
+        "reason": pa.array([why for s in scores for why in s.reason], pa.string()),
+        "drift": np.concatenate([s.drift for s in scores]),
     })  # fmt: skip
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)

@@ -21,6 +21,7 @@ class Score:
 
     logit: float
     probability: float
+    drift: float
     features: NDArray[np.float32]
     preprocess_ms: float
     score_ms: float
@@ -88,14 +89,35 @@ class Scorer:
         ready = perf_counter()
         logit, features = self.batch(inputs)
         probability = float(calibration.apply(logit, self.bundle.manifest.calibration)[0])
+        far = float(drift(features)[0])
         end = perf_counter()
-        return Score(float(logit[0]), probability, features[0], (ready - start) * 1e3, (end - ready) * 1e3)
+        return Score(
+            float(logit[0]), probability, far, features[0], (ready - start) * 1e3, (end - ready) * 1e3
+        )
+
+    def strange(self, far: float) -> str:
+        """Why a frame of this drift is not judged; empty when it is."""
+        limit = self.bundle.manifest.drift_limit
+        if limit is None or far <= limit:
+            return ""
+        return (
+            f"the picture is far from what the model was trained on (drift {far:.1f}, limit {limit:.1f}): "
+            "light, camera or scene have changed; restore them, or record, label and train on this"
+        )
 
     def warm_up(self, times: int = 3) -> None:
         """The first runs allocate memory; have them before the first live frame."""
         inputs = np.zeros((1, 3, *self.contract.size), np.float32)
         for _ in range(times):
             self.batch(inputs)
+
+
+def drift(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far frames are from the training frames: the root mean square of each row of (n, f).
+
+    A trainer gives ``features`` centred and whitened by its training frames, so that theirs have one near 1.
+    """
+    return np.sqrt(np.mean(np.square(features, dtype=np.float64), axis=1)).astype(np.float32)
 
 
 def session(model: bytes, threads: int, name: str) -> ort.InferenceSession:

@@ -202,6 +202,9 @@ class RewardService:
         image = decode(received.message, received.payload)
         decoded = perf_counter()
         score = self._scorer.frame(image)
+        if strange := self._scorer.strange(score.drift):
+            self._refuse(received, strange, score.drift)
+            return
         rule, rate = self._scorer.bundle.manifest.decision, self._rate()
         if self._decider is None or abs(self._decider.rate_hz / rate - 1) > 0.2:
             self._decider = Decider(rule, rate)
@@ -216,18 +219,18 @@ class RewardService:
         above = score.probability >= rule.threshold
         verdict = Reward(
             valid=True, logit=score.logit, probability=score.probability, threshold=rule.threshold,
-            above=above, decision=decision, stages_ms=stages,
+            above=above, decision=decision, drift=score.drift, stages_ms=stages,
         )  # fmt: skip
         self._runtime.problem("frame")
         self._publish(received, verdict)
 
-    def _refuse(self, received: Received[Frame], reason: str) -> None:
+    def _refuse(self, received: Received[Frame], reason: str, drift: float | None = None) -> None:
         """This frame cannot be judged: say why; the verdict is no."""
         self._forget()
         self._runtime.count("invalid")
         if self._scorer is not None:
             self._runtime.problem("frame", reason)
-        self._publish(received, Reward(reason=reason))
+        self._publish(received, Reward(reason=reason, drift=drift))
 
     def _forget(self) -> None:
         if self._decider is not None:
