@@ -55,7 +55,7 @@ def write_v21(path: Path, shown: list[list[NDArray[np.uint8]]], codec: str = "li
         _write_rows(path / f"data/chunk-000/episode_{index:06d}.parquet", index, len(pictures))
     scalar = {"shape": [1], "names": None}
     features = {
-        KEY: {"dtype": "video", "shape": [HEIGHT, WIDTH, 3], "names": ["height", "width", "channels"]},
+        KEY: {"dtype": "video", "shape": shown[0][0].shape, "names": ["height", "width", "channels"]},
         "observation.state": {"dtype": "float32", "shape": [2], "names": ["a", "b"]},
         "action": {"dtype": "float32", "shape": [2], "names": ["a", "b"]},
         **{k: {"dtype": "int64", **scalar} for k in ("frame_index", "episode_index", "index", "task_index")},
@@ -84,7 +84,8 @@ def _write_video(file: Path, pictures: list[NDArray[np.uint8]], codec: str) -> N
     file.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(file), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(FPS), options={"crf": "10", "g": "8"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
         for packet in _packets(stream, pictures):
             container.mux(packet)
 

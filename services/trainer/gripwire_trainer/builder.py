@@ -1,40 +1,39 @@
 """The reward dataset, built beside the training."""
 
 import contextlib
-import hashlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from gripwire.errors import UserError
 from gripwire_trainer import labels
+from gripwire_trainer.datasets.build import build
 
 _COMMAND = (sys.executable, "-m", "gripwire", "trainer", "build")
 
 
 class Builder:
-    """Writes the reward dataset in a process of its own beside the training, at lower priority."""
+    """Writes the reward dataset in a process of its own beside the training, at lower priority.
+
+    Building takes a second, importing LeRobot a quarter of a minute, which a training need not wait for.
+    """
 
     def __init__(self, target: Path, data: Path, wanted: bool) -> None:
-        self.out = ""
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         if not wanted or target.is_dir():
             return
-        merge = labels.read(target)
-        name = f"{merge.name}-{_content(merge)}"
-        self.out = str(data / "datasets" / name)
-        if Path(self.out).exists():
-            return  # same labels, same sources: it is there already
-        # A file, not a pipe: nobody reads while the heads train, and a full pipe would stop the child.
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it must outlive this call)
+        # Files, not pipes: nobody reads while the heads train, and a full pipe would stop the child.
+        self._told = tempfile.TemporaryFile()  # noqa: SIM115 (it must outlive this call)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [*_COMMAND, str(target), "--out", name, "--data", str(data)],
-            stdout=subprocess.DEVNULL,
+            [*_COMMAND, str(target), "--data", str(data), "--json"],
+            stdout=self._told,
             stderr=self._log,
-            text=True,
             env=os.environ | {"GRIPWIRE_SUPERVISED": str(os.getpid())},  # else it would outlive a kill -9
         )
         os.setpriority(os.PRIO_PROCESS, self._process.pid, 10)
@@ -46,17 +45,16 @@ class Builder:
             UserError: it could not be built, in the words of the build.
         """
         if self._process is None:
-            return self.out
+            return ""
         while self._process.poll() is None:
             progress(0.0)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.5)
         if self._process.returncode != 0:
-            self._log.seek(0)
-            lines = self._log.read().strip().splitlines() or ["no message"]
+            lines = _lines(self._log) or ["no message"]
             said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
             raise UserError(f"the reward dataset was not built: {said.removeprefix('error: ')}")
-        return self.out
+        return str(json.loads(_lines(self._told)[-1])["dataset"])
 
     def stop(self) -> None:
         """End the process if it still runs."""
@@ -69,11 +67,37 @@ class Builder:
                 self._process.wait()
 
 
-def _content(merge: labels.Labels) -> str:
-    """What the dataset is made of, in eight digits: labels and the sources' descriptions."""
-    digest = hashlib.sha256()
-    for source in merge.sources:
-        digest.update(repr((str(source.dataset), sorted(source.episodes.items()))).encode())
-        for file in sorted((source.dataset / "meta").rglob("*.*")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:8]
+class WarmBuilder:
+    """Writes it within this process, for who trains again and again: LeRobot is imported once, by
+    :meth:`warm_up`, and a build that waits for the classifier costs a second.
+    """
+
+    def __init__(self, target: Path, data: Path, wanted: bool) -> None:
+        self._labels = labels.read(target) if wanted and not target.is_dir() else None
+        self._data = data
+
+    @staticmethod
+    def warm_up() -> None:
+        """Import LeRobot now."""
+        from gripwire_trainer.datasets import writer  # noqa: F401
+
+    def wait(self, progress: Callable[[float], None]) -> str:
+        """The dataset's folder, built now of the labels as they were; empty when none was asked for.
+
+        Raises:
+            UserError: it could not be built.
+        """
+        if self._labels is None:
+            return ""
+        try:
+            return build(self._labels, self._data, progress=progress).dataset
+        except UserError as e:
+            raise UserError(f"the reward dataset was not built: {e}") from e
+
+    def stop(self) -> None:
+        """Nothing goes on beside."""
+
+
+def _lines(file: IO[bytes]) -> list[str]:
+    file.seek(0)
+    return file.read().decode(errors="replace").strip().splitlines()
