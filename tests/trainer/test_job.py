@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from gripwire_reward.datasets import open_dataset
 from gripwire_reward.score import score_dataset
 from gripwire_reward.scorer import Scorer
 from gripwire_trainer import job
+from gripwire_trainer.cache import Cache
 from gripwire_trainer.episodes import short_names
 from gripwire_trainer.service import TrainerService
 from gripwire_trainer.settings import TrainerSettings
@@ -70,7 +72,7 @@ def test_the_bundle_scores_what_it_learnt(
 
 def test_the_bundle_holds_all_that_the_design_asks_for(result: tuple[Path, job.Result, list[str]]) -> None:
     made = result[1].bundle
-    files = {"model.onnx", "model.safetensors", "config.json", "golden.npz", "report.html"}
+    files = {"model.onnx", "model.safetensors", "config.json", "golden.npz", "report.html", "report.png"}
     assert set(made.manifest.files) == files
     with np.load(made.file("golden.npz")) as golden:
         assert golden["frames"].shape == (12, synthetic.HEIGHT, synthetic.WIDTH, 3)
@@ -92,22 +94,20 @@ def test_a_second_training_reads_its_features_from_the_cache(
     coloured: tuple[Path, list[int | None]], result: tuple[Path, job.Result, list[str]]
 ) -> None:
     root = result[0]
-    before = {p: p.stat().st_mtime_ns for p in (root / "cache").rglob("*.npy")}
+    before = {p: p.stat().st_ino for p in (root / "cache").rglob("*.safetensors")}
     file = synthetic.write_labels(root / "labels", *coloured, name="again")
     job.run(job.Task(file, root, QUICK), lambda *_: None)
-    assert before == {p: p.stat().st_mtime_ns for p in (root / "cache").rglob("*.npy")}
+    assert before == {p: p.stat().st_ino for p in (root / "cache").rglob("*.safetensors")}
     assert len(before) == 12 * (1 + QUICK.views)
 
 
 def test_a_damaged_cache_entry_is_made_anew(
     coloured: tuple[Path, list[int | None]], result: tuple[Path, job.Result, list[str]], tmp_path: Path
 ) -> None:
-    from gripwire_trainer.features import FeatureStore
-
-    store = FeatureStore(tmp_path, result[1].bundle.manifest.inputs[0])
+    store = replace(result[1].material.store, cache=Cache(tmp_path))
     dataset = open_dataset(coloured[0])
     good = store.features(dataset, dataset.episodes[0], 1)
-    for file in tmp_path.rglob("*.npy"):
+    for file in tmp_path.rglob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:200])
     assert np.array_equal(store.features(dataset, dataset.episodes[0], 1), good)
 
@@ -243,7 +243,17 @@ def test_train_builds_beside_and_its_last_line_is_json(
     out = tmp_path / "scores.parquet"
     _here("reward", "score", summary["bundle"][:8], str(coloured[0]), "--out", str(out), *ready)
     table = pq.read_table(out)
-    names = ["episode_index", "frame_index", "logit", "probability", "above", "decision", "valid", "reason"]
+    names = [
+        "episode_index",
+        "frame_index",
+        "logit",
+        "probability",
+        "above",
+        "decision",
+        "valid",
+        "reason",
+        "drift",
+    ]
     assert table.column_names == names and table.num_rows == 12 * 16
 
     capsys.readouterr()

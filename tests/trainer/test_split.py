@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gripwire.errors import UserError
-from gripwire_trainer.split import check_unit, rotate
+from gripwire_trainer.split import check_unit, choose, rotate
 
 
 @given(st.lists(st.booleans(), min_size=6, max_size=60).filter(lambda s: sum(s) >= 3), st.integers(0, 99))
@@ -50,3 +50,35 @@ def test_a_split_by_frame_is_refused_with_the_reason() -> None:
 def test_the_same_seed_gives_the_same_split() -> None:
     success = [True, False] * 8
     assert rotate(success, seed=4) == rotate(success, seed=4) != rotate(success, seed=5)
+
+
+def _parts_of(sessions: list[str], unit: str) -> tuple[bool, str]:
+    """Whether every session stayed whole, and what was said to have been held out."""
+    folds, said = choose(unit, [i % 2 == 0 for i in range(len(sessions))], sessions)
+    whole = all(len({sessions[e] for e in f.report} & {sessions[e] for e in f.train}) == 0 for f in folds)
+    return whole, said
+
+
+def test_sessions_are_held_out_whole_where_there_are_several() -> None:
+    assert _parts_of([f"day {i // 6}" for i in range(24)], "auto") == (True, "by session, 4 of them")
+
+
+@pytest.mark.parametrize(
+    ("sessions", "why"),
+    [
+        ([""] * 12, "not known"),
+        (["a"] * 12, "all are of one session"),
+        (["a"] * 6 + ["b"] * 6, "too few or too unequal"),
+        (["a"] * 20 + ["b"] * 2 + ["c"] * 2, "too few or too unequal"),
+    ],
+)
+def test_otherwise_episodes_are_and_the_reason_is_told(sessions: list[str], why: str) -> None:
+    whole, said = _parts_of(sessions, "auto")
+    assert not whole and said.startswith("by episode: ") and why in said
+
+
+def test_a_session_without_success_is_not_left_to_learn_from_alone() -> None:
+    sessions = ["a"] * 4 + ["b"] * 4 + ["c"] * 4
+    folds, said = choose("auto", [True] * 4 + [False] * 8, sessions)
+    assert said.startswith("by episode")
+    assert all(any(e < 4 for e in fold.train) for fold in folds)

@@ -3,8 +3,8 @@
 What the score says and what it does not is put into words by :func:`note`, which travels in the bundle.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,13 @@ from gripwire_trainer.figures import Judged
 
 THRESHOLDS = np.round(np.arange(0.3, 0.96, 0.01), 2)
 WINDOWS_S = (0.3, 0.4, 0.5, 0.7, 1.0)
+_PLAIN_SHARE, _PLAIN_MARGIN, _VIEWS_SHARE = 0.999, 1.15, 0.99
+"""A drift limit passes so many of the held-out frames, with a margin, and so many of their views."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One episode with logits of a head that neither trained on it nor was selected by it."""
+    """One episode as a head saw it that did not learn from it: a logit and a drift per frame."""
 
     name: str
     fold: int
@@ -30,6 +32,9 @@ class HeldOut:
     success: NDArray[np.bool_]
     counted: NDArray[np.bool_]
     logit: NDArray[np.float32]
+    drift: NDArray[np.float32]
+    drift_of_views: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """The same of its augmented views, in any order."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,11 @@ class Fitted:
 
     calibration: Calibration
     rule: DecisionRule
+    drift_limit: float
 
 
 def fit(episodes: Sequence[HeldOut]) -> Fitted:
-    """Calibration and decision rule from held-out episodes.
+    """Calibration, decision rule and drift limit from episodes that no head learnt from.
 
     The threshold is the one nearest 0.5 of those that judge as many frames right as the best does, give or
     take one in a thousand; a wrong success weighs twice a missed one (it misleads a learner more). The
@@ -53,7 +59,14 @@ def fit(episodes: Sequence[HeldOut]) -> Fitted:
     probability = calibration.apply(logit, fitted)
     cost = np.array([2 * (p := probability >= t)[~success].sum() + (~p)[success].sum() for t in THRESHOLDS])
     good = THRESHOLDS[cost <= cost.min() + max(1.0, len(logit) / 1000)]
-    return Fitted(fitted, _rule(episodes, fitted, float(good[np.abs(good - 0.5).argmin()])))
+    rule = _rule(episodes, fitted, float(good[np.abs(good - 0.5).argmin()]))
+    return Fitted(fitted, rule, _drift_limit(episodes))
+
+
+def _drift_limit(episodes: Sequence[HeldOut]) -> float:
+    plain = np.quantile(np.concatenate([e.drift for e in episodes]), _PLAIN_SHARE) * _PLAIN_MARGIN
+    views = np.concatenate([e.drift_of_views for e in episodes])
+    return float(max(plain, np.quantile(views, _VIEWS_SHARE) if len(views) else plain))
 
 
 def _rule(episodes: Sequence[HeldOut], fitted: Calibration, threshold: float) -> DecisionRule:
@@ -65,7 +78,7 @@ def _rule(episodes: Sequence[HeldOut], fitted: Calibration, threshold: float) ->
             rule = DecisionRule(
                 threshold=raised, release=raised * 0.7, window_s=window, needed_s=window, fitted_hz=fps
             )
-            if not any(judge(e, Fitted(fitted, rule)).decision.any() for e in failed):
+            if not any(judge(e, Fitted(fitted, rule, np.inf)).decision.any() for e in failed):
                 return rule
             strictest = rule
     assert strictest is not None
@@ -73,36 +86,50 @@ def _rule(episodes: Sequence[HeldOut], fitted: Calibration, threshold: float) ->
 
 
 def judge(episode: HeldOut, fitted: Fitted) -> Judged:
-    """Apply calibration and decision exactly as the service does."""
+    """Apply calibration, drift limit and decision exactly as the service does."""
     probability = calibration.apply(episode.logit, fitted.calibration)
-    decision = decide_all(probability.tolist(), fitted.rule, episode.fps)
+    valid = episode.drift <= fitted.drift_limit
+    known = [p if ok else None for p, ok in zip(probability.tolist(), valid.tolist(), strict=True)]
     return Judged(
-        episode.name, episode.fps, episode.success, episode.counted, episode.logit, probability,
-        probability >= fitted.rule.threshold, np.array(decision, bool),
+        name=episode.name, fps=episode.fps, success=episode.success, counted=episode.counted,
+        logit=episode.logit, probability=probability,
+        above=(probability >= fitted.rule.threshold) & valid,
+        decision=np.array(decide_all(known, fitted.rule, episode.fps), bool), valid=valid,
+        threshold=fitted.rule.threshold,
     )  # fmt: skip
 
 
-def note(heads: int) -> str:
+def note(heads: int, served: int, unit: str, step: int) -> str:
     """What the figures were taken on, for whoever reads them in a bundle or its report."""
-    return (
-        f"Each figure is of {heads} single heads, each judged on the episodes held out from it. The bundle "
-        f"serves the mean of the {heads} heads, every one of which trained on other episodes of these, so "
-        "what serves has no held-out figure of its own. Calibration and decision rule were fitted, for each "
-        "held-out part, on the other episodes' logits, which come from heads that had seen that part. The "
-        "calibration and rule in the bundle are fitted on all held-out logits."
+    serves = (
+        f"The bundle serves the mean of the {heads} heads, every one of which trained on other episodes"
+        if served == heads
+        else "The bundle serves one more head, which trained on all episodes but those that stopped it"
     )
+    text = (
+        f"Each figure is of {heads} single heads, each judged on the episodes held out from it ({unit}). "
+        "What stopped a head, calibrated it and set its threshold, window and drift limit were other "
+        f"episodes, which it did not learn from either. {serves}, so what serves has no held-out figure of "
+        "its own; its calibration and rule are fitted on all held-out logits."
+    )
+    if step > 1:
+        text += (
+            f" The labels were read off every {step} frames, so that an edge is uncertain by up to "
+            f"{step - 1}: so many frames before it are left out of the loss and of the figures by frame, and "
+            "an onset that much early is no error that these labels could show."
+        )
+    return text
 
 
-def report(episodes: Sequence[HeldOut]) -> tuple[list[Judged], dict[str, Metric]]:
-    """Verdicts and figures over episodes that the judging head has not seen.
+def report(held_out: Sequence[HeldOut], selected: Mapping[int, Sequence[HeldOut]]) -> list[Judged]:
+    """Verdicts over episodes that neither trained, stopped nor fitted what judges them, in their order.
 
-    Calibration and rule for each fold are fitted on the episodes of the other folds. The logits of those
-    come from heads that did train on this fold, or were stopped by it: through these few numbers an episode
-    still touches its own verdict. (Without that, every pair of folds would need a head of its own.)
+    ``selected``: by fold, the episodes that stopped its head. They fit its calibration, rule and drift limit.
     """
-    judged = []
-    for fold in sorted({e.fold for e in episodes}):
-        fitted = fit([e for e in episodes if e.fold != fold])
-        judged += [judge(e, fitted) for e in episodes if e.fold == fold]
-    judged.sort(key=lambda e: [x.name for x in episodes].index(e.name))
-    return judged, figures.all_figures(judged, lambda logit: calibration.apply(logit, Calibration()))
+    fitted = {fold: fit(episodes) for fold, episodes in selected.items()}
+    return [judge(e, fitted[e.fold]) for e in held_out]
+
+
+def measure(judged: Sequence[Judged]) -> dict[str, Metric]:
+    """All figures over what :func:`report` gives."""
+    return figures.all_figures(judged, lambda logit: calibration.apply(logit, Calibration()))

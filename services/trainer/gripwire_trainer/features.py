@@ -1,57 +1,54 @@
-"""Pictures and backbone features of every episode, computed once and kept under cache/.
-
-An entry's name is the hash of all that it depends on, so nothing is ever stale, and it is written aside and
-renamed, so that a crash or a second trainer beside this one does no harm.
-"""
+"""Pictures and backbone features of every episode, made once and kept in the cache."""
 
 import hashlib
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
+import torch
 from numpy.typing import NDArray
 
 from gripwire.files import write_whole
 from gripwire_reward.datasets import Dataset, Episode, frames
 from gripwire_reward.preprocess import InputContract, crop_and_resize, normalise
 from gripwire_reward.scorer import session
-from gripwire_trainer import augment, backbone
+from gripwire_trainer import augment
+from gripwire_trainer.augment import Augmentation
+from gripwire_trainer.backbone import Backbone, Pictures
+from gripwire_trainer.cache import Cache
 
 _BATCH = 16
 _PICTURES_VERSION = 1
 
-
-def video_hash(path: Path) -> str:
-    """SHA-256 of a video file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+Engine = Callable[[NDArray[np.float32]], NDArray[np.float16]]
 
 
 @dataclass
 class FeatureStore:
-    """Makes and keeps the features of episodes for one preprocessing contract."""
+    """Makes and keeps what heads learn from, for one preprocessing contract and one backbone."""
 
-    cache: Path
+    cache: Cache
     contract: InputContract
-
-    def __post_init__(self) -> None:
-        self._session: ort.InferenceSession | None = None
-        self._hashes: dict[Path, str] = {}
+    backbone: Backbone
+    augmentation: Augmentation
+    _engine: Engine | None = field(default=None, repr=False, compare=False)
+    _hashes: dict[tuple[Path, int, int], str] = field(default_factory=dict, repr=False, compare=False)
 
     def prepare(self) -> None:
-        """Load the backbone; once, before threads share this store."""
-        if self._session is None:
-            self._session = session(self._graph(), 1, "the backbone")
+        """Make the backbone ready; once, before threads share this store."""
+        if self._engine is None and not isinstance(self.backbone, Pictures):
+            self._engine = self._on_gpu() if torch.cuda.is_available() else self._on_cpu()
 
     def hash_of(self, video: Path) -> str:
-        """The video's hash, taken once per job."""
-        if video not in self._hashes:
-            self._hashes[video] = video_hash(video)
-        return self._hashes[video]
+        """A video's SHA-256, taken once while the file stays as it is."""
+        stat = video.stat()
+        seen = (video, stat.st_mtime_ns, stat.st_size)
+        if seen not in self._hashes:
+            with video.open("rb") as file:
+                self._hashes[seen] = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._hashes[seen]
 
     def pictures(self, dataset: Dataset, episode: Episode) -> NDArray[np.uint8]:
         """The episode as the model sees it, (n, h, w, 3) uint8 RGB.
@@ -59,69 +56,67 @@ class FeatureStore:
         Raises:
             UserError: the video is missing, short or damaged, or of another size than the contract's.
         """
-        file = self.cache / "pictures" / f"{self._key(dataset, episode)}.npy"
-        if (kept := _read(file)) is not None:
+        key = self.key(dataset, episode)
+        if (kept := self.cache.get("pictures", key)) is not None:
             return kept
         seen = frames(dataset, episode, dataset.camera(self.contract.key))
         made = np.stack([crop_and_resize(image, self.contract) for image in seen])
-        _write(file, made)
+        self.cache.put("pictures", key, made)
         return made
 
-    def views(self, dataset: Dataset, episode: Episode, count: int) -> list[NDArray[np.float16]]:
-        """The first ``count`` views of an episode."""
-        return [self.features(dataset, episode, view) for view in range(count)]
-
-    def features(self, dataset: Dataset, episode: Episode, view: int) -> NDArray[np.float16]:
-        """Backbone features of one view, (n, c, h/16, w/16) float16. View 0 is the picture as it is."""
-        key = self._key(
-            dataset, episode, f"{backbone.fingerprint()}/view {view}.{augment.VERSION if view else 0}"
-        )
-        file = self.cache / "features" / f"{key}.npy"
-        if (kept := _read(file)) is not None:
+    def features(self, dataset: Dataset, episode: Episode, view: int) -> NDArray[np.generic]:
+        """What heads learn from, in one view: (n, c, h', w') float16 of the backbone, or (n, 3, h, w) uint8
+        without one. View 0 is the picture as it is."""
+        how = repr((view, augment.VERSION, self.augmentation)) if view else "0"
+        key = self.key(dataset, episode, f"{self.backbone.fingerprint}/{how}")
+        if (kept := self.cache.get("features", key)) is not None:
             return kept
-        rng = np.random.default_rng(int(key[:16], 16))
-        made = self._forward(self.pictures(dataset, episode), view, rng)
-        _write(file, made)
+        made = self._make(self.pictures(dataset, episode), view, np.random.default_rng(int(key[:16], 16)))
+        self.cache.put("features", key, made)
         return made
 
-    def _key(self, dataset: Dataset, episode: Episode, what: str = "") -> str:
-        key = dataset.camera(self.contract.key)
-        part = episode.videos[key]
+    def key(self, dataset: Dataset, episode: Episode, what: str = "") -> str:
+        """Of all that an entry depends on: the video, the preprocessing, and ``what`` is made of it."""
+        part = episode.videos[dataset.camera(self.contract.key)]
         seen = self.contract.model_dump(exclude={"key"})
-        parts = (
-            _PICTURES_VERSION,
-            self.hash_of(part.path),
-            part.start_s,
-            episode.length,
-            dataset.fps,
-            seen,
-            what,
-        )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:40]
+        made_of = (self.hash_of(part.path), part.start_s, episode.length, dataset.fps, seen, what)
+        return hashlib.sha256(repr((_PICTURES_VERSION, *made_of)).encode()).hexdigest()[:40]
 
-    def _forward(
-        self, pictures: NDArray[np.uint8], view: int, rng: np.random.Generator
-    ) -> NDArray[np.float16]:
+    def _make(self, pictures: NDArray[np.uint8], view: int, rng: np.random.Generator) -> NDArray[np.generic]:
         self.prepare()
-        assert self._session is not None
-        out = []
-        for chunk in _chunks(pictures, _BATCH):
-            seen = chunk if view == 0 else [augment.view(picture, rng) for picture in chunk]
-            batch = np.stack([normalise(picture, self.contract) for picture in seen])
-            out.append(self._session.run(None, {"image": batch})[0].astype(np.float16))
+        out: list[NDArray[np.generic]] = []
+        for start in range(0, len(pictures), _BATCH):
+            seen = list(pictures[start : start + _BATCH])
+            if view:
+                seen = [augment.view(picture, rng, self.augmentation) for picture in seen]
+            if self._engine is None:
+                out.append(np.stack(seen).transpose(0, 3, 1, 2))
+            else:
+                out.append(self._engine(np.stack([normalise(picture, self.contract) for picture in seen])))
         return np.concatenate(out)
 
-    def _graph(self) -> bytes:
-        """The backbone in ONNX, several times faster than PyTorch on a CPU."""
+    def _on_cpu(self) -> Engine:
+        """ONNX Runtime, several times faster than PyTorch on a CPU."""
         height, width = self.contract.size
-        file = self.cache / "backbones" / f"{backbone.fingerprint()}-{height}x{width}.onnx"
+        file = self.cache.root / "backbones" / f"{self.backbone.fingerprint}-{height}x{width}.onnx"
         if file.is_file():
-            return file.read_bytes()
-        from gripwire_trainer.model import export_onnx
+            graph = file.read_bytes()
+        else:
+            from gripwire_trainer.model import export_onnx
 
-        graph = export_onnx(backbone.Backbone(self.contract.size), self.contract.size, ["features"])
-        write_whole(file, graph)
-        return graph
+            graph = export_onnx(self.backbone, self.contract.size, ["features"])
+            write_whole(file, graph)
+        loaded = session(graph, 1, "the backbone")
+        return lambda batch: loaded.run(None, {"image": batch})[0].astype(np.float16)
+
+    def _on_gpu(self) -> Engine:
+        backbone = self.backbone.cuda()
+
+        @torch.inference_mode()
+        def run(batch: NDArray[np.float32]) -> NDArray[np.float16]:
+            return backbone(torch.from_numpy(batch).cuda()).half().cpu().numpy()
+
+        return run
 
 
 def extract(
@@ -130,38 +125,25 @@ def extract(
     views: int,
     threads: int,
     progress: Callable[[float], None],
-) -> list[list[NDArray[np.float16]]]:
-    """All views of each episode, in order; several episodes at a time.
+) -> None:
+    """Have all views of each episode in the cache, several episodes at a time.
 
     Decoding, OpenCV and ONNX Runtime all let other threads run, and one thread per picture scales better
     than several threads inside one picture.
     """
     store.prepare()
+
+    def work(dataset: Dataset, episode: Episode) -> None:
+        for view in range(views):
+            store.features(dataset, episode, view)
+
     with ThreadPoolExecutor(threads, thread_name_prefix="features") as pool:
-        jobs = [pool.submit(store.views, dataset, episode, views) for dataset, episode in episodes]
+        jobs = [pool.submit(work, dataset, episode) for dataset, episode in episodes]
         try:
-            for count, _ in enumerate(as_completed(jobs), 1):
+            for count, job in enumerate(as_completed(jobs), 1):
+                job.result()
                 progress(count / len(jobs))
-            return [job.result() for job in jobs]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _chunks(array: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(array), size):
-        yield array[start : start + size]
-
-
-def _read[D: np.generic](file: Path) -> NDArray[D] | None:
-    """An entry, or None when there is none, or none that can be read."""
-    try:
-        return np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-
-
-def _write(file: Path, array: NDArray[np.generic]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    write_whole(file, buffer.getvalue())
+    store.cache.trim()

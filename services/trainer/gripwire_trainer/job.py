@@ -1,9 +1,9 @@
-"""The one pipeline from labels to an offered bundle, used by the command and by the service."""
+"""The one pipeline from labels to an offered bundle, used by the commands and by the service."""
 
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +15,19 @@ from numpy.typing import NDArray
 
 from gripwire.errors import UserError
 from gripwire_reward.bundle import Bundle, Manifest, TrainedOn
-from gripwire_reward.datasets import Dataset, Episode
-from gripwire_reward.preprocess import Crop, InputContract, central_square
-from gripwire_trainer import backbone, bundle_out, evaluate, labels, report, split
-from gripwire_trainer.builder import Builder
-from gripwire_trainer.episodes import Labelled, read_episodes, short_names
-from gripwire_trainer.evaluate import HeldOut
+from gripwire_trainer import bundle_out, evaluate, labels, report, split
+from gripwire_trainer.backbone import open_backbone
+from gripwire_trainer.builder import Builder, WarmBuilder
+from gripwire_trainer.cache import Cache
+from gripwire_trainer.checkpoint import Run
+from gripwire_trainer.contract import make_contract
+from gripwire_trainer.episodes import Labelled, read_episodes, reading_step, short_names
 from gripwire_trainer.features import FeatureStore, extract
 from gripwire_trainer.figures import Judged
+from gripwire_trainer.heads import Outcome, train_heads
+from gripwire_trainer.material import Material, gather
 from gripwire_trainer.settings import TrainerSettings
-from gripwire_trainer.train import Recipe, Rows, Trained, logits, train_head
+from gripwire_trainer.split import Fold
 
 Say = Callable[[str, float, dict[str, float]], None]
 """Told the stage, how much of it is done (0..1), and figures so far."""
@@ -45,6 +48,10 @@ class Result:
 
     bundle: Bundle
     metrics: dict[str, float]
+    outcome: Outcome
+    material: Material
+    episodes: list[Labelled]
+    judged: list[Judged]
     seconds: dict[str, float] = field(default_factory=dict)
     dataset: str = ""
     failures: list[str] = field(default_factory=list)
@@ -67,11 +74,25 @@ class Stages:
         self._say(name, 1.0, self.metrics)
 
 
+@dataclass
+class Bench:
+    """What one job leaves in memory for the next, so that another label costs no more than another head.
+
+    ``builder``: how the reward dataset is built; a :class:`WarmBuilder` where jobs follow each other.
+    """
+
+    builder: type[Builder | WarmBuilder] = Builder
+    store: FeatureStore | None = None
+    material: Material | None = None
+    golden: dict[tuple[str, ...], NDArray[np.uint8]] = field(default_factory=dict)
+
+
 def run(
     task: Task,
     say: Say,
-    offer: Callable[[str], object] | None = None,
+    offer: Callable[[Result], object] | None = None,
     sealed: Callable[[str], object] | None = None,
+    bench: Bench | None = None,
 ) -> Result:
     """Read, extract, train, evaluate, bundle, offer if asked, and wait for the dataset built meanwhile.
 
@@ -82,51 +103,51 @@ def run(
     Raises:
         UserError: bad labels or datasets, too little of either class, or a full disk: there is no bundle.
     """
-    stages = Stages(say)
+    stages, bench = Stages(say), bench or Bench()
     torch.set_num_threads(1)  # heads are small: a second thread costs more than it gives
     with stages.stage("read"):
         split.check_unit(task.settings.split)
         episodes = read_episodes(task.target, task.settings)
-        contract = make_contract(episodes, task.settings)
-        store = FeatureStore(task.data / "cache", contract)
-        threads = task.settings.threads or min(4, os.cpu_count() or 1)
-    builder = Builder(task.target, task.data, task.settings.build)
+        store = bench.store = _store(task, episodes, bench.store)
+    builder = bench.builder(task.target, task.data, task.settings.build)
     try:
         with stages.stage("features") as progress:
-            pairs = [(e.dataset, e.episode) for e in episodes]
-            features = extract(store, pairs, task.settings.views, threads, progress)
+            material = bench.material = _material(task, episodes, store, bench.material, progress)
         with stages.stage("train") as progress:
-            trained, held_out, folds = _train(episodes, features, task.settings, progress)
+            kept = Run(task.data / "runs" / "trainer" / _identity(task, episodes, store))
+            folds, unit = _folds(episodes, task.settings)
+            outcome = train_heads(material, episodes, folds, task.settings, progress, kept)
+            kept.finish([t.curve for t in outcome.served])
         with stages.stage("evaluate"):
-            judged, metrics = evaluate.report(held_out)
-            fitted = evaluate.fit(held_out)
+            judged = evaluate.report(outcome.held_out, outcome.selected)
+            metrics = evaluate.measure(judged)
             stages.metrics.update({name: round(metric.value, 5) for name, metric in metrics.items()})
         with stages.stage("bundle"):
+            fitted = evaluate.fit(outcome.held_out)
             manifest = Manifest(
                 created=bundle_out.now(),
                 name=task.target.stem,
-                inputs=[contract],
-                backbone=backbone.fingerprint(),
+                inputs=[store.contract],
+                backbone=store.backbone.fingerprint,
                 calibration=fitted.calibration,
                 decision=fitted.rule,
+                drift_limit=fitted.drift_limit,
                 metrics=metrics,
-                note=evaluate.note(len(trained)),
-                licence=bundle_out.LICENCE,
+                note=evaluate.note(
+                    len(folds), len(outcome.served), unit, reading_step(episodes, task.settings)
+                ),
+                licence=f"backbone: {store.backbone.licence}; heads: as the datasets they were trained on",
                 trained_on=_provenance(task, episodes, folds, store),
             )
-            result = Result(
-                _seal(task, manifest, trained, judged, episodes, store), stages.metrics, stages.seconds
-            )
+            made = _seal(task, manifest, outcome, judged, episodes, bench)
+            result = Result(made, stages.metrics, outcome, material, episodes, judged, stages.seconds)
             if sealed:  # before the stage's end, which may cancel
-                sealed(result.bundle.id)
+                sealed(made.id)
         if offer:
-            with (
-                stages.stage("offer"),
-                _told_in(result, f"bundle {result.bundle.id} is not known to serve: "),
-            ):
-                offer(result.bundle.id)
+            with stages.stage("offer"), _told_in(result, f"bundle {made.id} is not known to serve: "):
+                offer(result)
         # Last: nobody who waits for the classifier should wait for the dataset as well.
-        with stages.stage("build") as progress, _told_in(result, f"bundle {result.bundle.id} is there, but "):
+        with stages.stage("build") as progress, _told_in(result, f"bundle {made.id} is there, but "):
             result.dataset = builder.wait(progress)
     finally:
         builder.stop()
@@ -142,123 +163,82 @@ def _told_in(result: Result, opening: str) -> Iterator[None]:
         result.failures.append(f"{opening}{e}")
 
 
+def _store(task: Task, episodes: Sequence[Labelled], before: FeatureStore | None) -> FeatureStore:
+    """The store of the job before if it is for the same, else a new one."""
+    settings = task.settings
+    cache = Cache(task.data / "cache", int(settings.cache_gb * 1e9))
+    same = before is not None and before.backbone.name == settings.backbone
+    backbone = before.backbone if before and same else open_backbone(settings.backbone, settings.size)
+    store = FeatureStore(cache, make_contract(episodes, backbone, settings), backbone, settings.augmentation)
+    return before if before == store and before else store
+
+
+def _material(
+    task: Task,
+    episodes: Sequence[Labelled],
+    store: FeatureStore,
+    before: Material | None,
+    progress: Callable[[float], None],
+) -> Material:
+    keys = tuple(store.key(e.dataset, e.episode) for e in episodes)
+    if before and before.store is store and before.keys == keys:
+        return before
+    threads = task.settings.threads or min(4, os.cpu_count() or 1)
+    pairs = [(e.dataset, e.episode) for e in episodes]
+    extract(store, pairs, task.settings.views, threads, lambda part: progress(0.95 * part))
+    return gather(store, episodes, task.settings.views, lambda part: progress(0.95 + 0.05 * part))
+
+
+def _folds(episodes: Sequence[Labelled], settings: TrainerSettings) -> tuple[list[Fold], str]:
+    has_success = [bool(e.success.any()) for e in episodes]
+    sessions = [e.session or (e.source if settings.split == "session" else "") for e in episodes]
+    return split.choose(settings.split, has_success, sessions, settings.seed)
+
+
+def _identity(task: Task, episodes: Sequence[Labelled], store: FeatureStore) -> str:
+    """Of all that decides what heads come out: an interrupted training goes on only with the same."""
+    digest = hashlib.sha256(f"{task.settings!r} {bundle_out.code_hash()}".encode())
+    for e in episodes:
+        digest.update(store.key(e.dataset, e.episode, store.backbone.fingerprint).encode())
+        digest.update(e.success.tobytes() + e.counted.tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _seal(
     task: Task,
     manifest: Manifest,
-    trained: list[Trained],
+    outcome: Outcome,
     judged: list[Judged],
-    episodes: list[Labelled],
-    store: FeatureStore,
+    episodes: Sequence[Labelled],
+    bench: Bench,
 ) -> Bundle:
     """Write the bundle, its report included."""
     by_name = {e.name: e for e in episodes}
+    store = bench.store
+    assert store is not None
 
     def pictures(name: str) -> NDArray[np.uint8]:
         return store.pictures(by_name[name].dataset, by_name[name].episode)
 
-    page = report.render(manifest, judged, pictures)
-    golden = _golden_episodes(episodes)
-    return bundle_out.write(task.data / "bundles", manifest, trained, golden, {"report.html": page})
+    chosen = _golden_episodes(episodes)
+    key = tuple(store.key(e.dataset, e.episode) for e in chosen)
+    if key not in bench.golden:
+        source = [(e.dataset, e.episode) for e in chosen]
+        bench.golden = {key: bundle_out.golden_frames(source, store.contract.key)}
+    return bundle_out.write(
+        task.data / "bundles", manifest, store.backbone, outcome, bench.golden[key],
+        report.files(manifest, judged, pictures),
+    )  # fmt: skip
 
 
-def make_contract(episodes: list[Labelled], settings: TrainerSettings) -> InputContract:
-    """The preprocessing that will travel with the model.
-
-    Raises:
-        UserError: the datasets have different cameras, or the crop does not fit.
-    """
-    first = episodes[0].dataset
-    key = first.camera(settings.camera or None)
-    height, width = first.cameras[key]
-    for other in episodes:
-        if (size := other.dataset.cameras[other.dataset.camera(key)]) != (height, width):
-            raise UserError(
-                f"{first.path} has pictures of {width}x{height}, {other.dataset.path} of "
-                f"{size[1]}x{size[0]}; "
-                "train on datasets of one size"
-            )
-    crop = central_square(height, width)
-    if settings.crop:
-        top, left, crop_height, crop_width = settings.crop
-        try:
-            crop = Crop(top=top, left=left, height=crop_height, width=crop_width)
-        except ValueError as e:
-            raise UserError(
-                f"[trainer] crop = {list(settings.crop)}: top, left, height, width are due"
-            ) from e
-    if min(settings.size) < 2 * backbone.STRIDE:
-        raise UserError(
-            f"[trainer] size = {list(settings.size)}: at least {2 * backbone.STRIDE} pixels are needed"
-        )
-    try:
-        return InputContract(
-            key=key,
-            frame=(height, width),
-            crop=crop,
-            size=settings.size,
-            interpolation=settings.interpolation,
-            scale=backbone.SCALE,
-            mean=backbone.MEAN,
-            std=backbone.STD,
-        )
-    except ValueError as e:
-        raise UserError(
-            f"[trainer] crop: {crop} does not fit in pictures of {width}x{height}; correct it"
-        ) from e
-
-
-def _train(
-    episodes: list[Labelled],
-    features: list[list[NDArray[np.float16]]],
-    settings: TrainerSettings,
-    progress: Callable[[float], None],
-) -> tuple[list[Trained], list[HeldOut], list[split.Fold]]:
-    """One head per fold; every episode is scored by the head that neither trained on it nor stopped by it."""
-    sessions = [e.session for e in episodes] if settings.split == "session" else None
-    folds = split.rotate([bool(e.success.any()) for e in episodes], sessions, settings.seed)
-    trained, held_out = [], []
-    for number, fold in enumerate(folds):
-        recipe = Recipe(
-            settings.epochs,
-            settings.patience,
-            settings.batch,
-            settings.learning_rate,
-            settings.weight_decay,
-            settings.seed + number,
-        )
-        rows = [_rows(episodes, features, part) for part in (fold.train, fold.select)]
-        result = train_head(rows[0], rows[1], recipe, lambda p, n=number: progress((n + p) / len(folds)))
-        trained.append(result)
-        for i in fold.report:
-            e = episodes[i]
-            logit = logits(result.best, torch.from_numpy(features[i][0]))
-            held_out.append(HeldOut(e.name, number, e.dataset.fps, e.success, e.counted, logit))
-    held_out.sort(key=lambda h: [e.name for e in episodes].index(h.name))
-    return trained, held_out, folds
-
-
-def _rows(episodes: list[Labelled], features: list[list[NDArray[np.float16]]], chosen: list[int]) -> Rows:
-    views = [
-        np.concatenate([features[i][v][episodes[i].counted] for i in chosen]) for v in range(len(features[0]))
-    ]
-    success = np.concatenate([episodes[i].success[episodes[i].counted] for i in chosen])
-    if not 0 < success.sum() < len(success):
-        raise UserError(
-            "after holding episodes back, those left show only success or only failure; label more "
-            "episodes of both"
-        )
-    return Rows(torch.from_numpy(np.stack(views)), torch.from_numpy(success.astype(np.float32)))
-
-
-def _golden_episodes(episodes: list[Labelled]) -> list[tuple[Dataset, Episode]]:
+def _golden_episodes(episodes: Sequence[Labelled]) -> list[Labelled]:
     """Two episodes with success and two without, where there are so many."""
     good = [e for e in episodes if e.success.any()][:2]
-    bad = [e for e in episodes if not e.success.any()][:2]
-    return [(e.dataset, e.episode) for e in (good + bad)]
+    return good + [e for e in episodes if not e.success.any()][:2]
 
 
 def _provenance(
-    task: Task, episodes: list[Labelled], folds: list[split.Fold], store: FeatureStore
+    task: Task, episodes: Sequence[Labelled], folds: Sequence[Fold], store: FeatureStore
 ) -> TrainedOn:
     key = store.contract.key
     hashes: dict[str, Any] = {}

@@ -49,7 +49,9 @@ class TrainerService:
         import onnxruntime
         import torch
 
-        from gripwire_trainer import job
+        from gripwire_trainer import job, report
+
+        report.prepare()
 
         self._job = job
         self._runtime.versions["torch"] = torch.__version__
@@ -134,7 +136,8 @@ class TrainerService:
                 update={"stage": stage, "progress": 1.0, "done": True, **outcome}
             )
 
-    def _offer(self, bundle: str) -> None:
+    def _offer(self, result: Any) -> None:
+        bundle = result.bundle.id
         endpoint = self._runtime.topics.control("reward")
         try:
             control.request(endpoint, "reward", Offer(bundle=bundle))

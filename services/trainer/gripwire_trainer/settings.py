@@ -1,10 +1,11 @@
 """`[trainer]` of gripwire.toml, and what `train` can be told."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from gripwire.settings import Section
+from gripwire_trainer.augment import Augmentation
 
 
 class TrainerSettings(Section):
@@ -16,20 +17,42 @@ class TrainerSettings(Section):
     )
     size: tuple[int, int] = Field((128, 128), description="height and width of the model's input")
     interpolation: Literal["area", "linear", "cubic", "nearest"] = "area"
-    views: int = Field(
-        4, ge=1, le=32, description="cached views of each frame; the first is the frame itself"
+    backbone: str = Field(
+        "efficientnet-lite0",
+        description="`efficientnet-lite0`; `scratch`: a small network without pretrained weights; or the "
+        "folder of a transformers ResNet, which LeRobot's classifier can hold as well",
     )
-    epochs: int = Field(60, ge=1)
-    patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
+    views: int = Field(
+        8, ge=1, le=32, description="cached views of each frame; the first is the frame itself"
+    )
+    augmentation: Augmentation = Field(Augmentation(), description="how the other views differ from it")
+    epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="auto: as many as make 300 batches, 8 at least"
+    )
+    steps: int | None = Field(None, ge=1, description="batches to train for, in place of the 300")
+    patience: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="epochs without a better validation loss before stopping; auto: half of them"
+    )
     batch: int = Field(128, ge=1)
-    learning_rate: float = Field(3e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0, description="the largest; it rises first and falls to the end")
     weight_decay: float = Field(0.02, ge=0)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    embeddings: int = Field(8, ge=1, description="learned maps by which each channel is pooled")
+    latent: int = Field(64, ge=1, description="width of the layer behind the pooling")
+    hidden: int = Field(64, ge=1, description="width of the next")
     seed: int = 0
-    split: str = Field("episode", description="episode, or session: then each source file is one session")
-    label_every: int = Field(
-        1,
-        ge=1,
-        description="labels were read off every so many frames; what lies between at an edge is left out",
+    split: str = Field(
+        "auto",
+        description="what is held out whole: episode, session (as the recorder wrote it, else each source "
+        "file is one), or auto: sessions where the recorder wrote several",
+    )
+    label_every: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description="labels were read off every so many frames; what lies between at an edge is left out. "
+        "auto: as the labels themselves show",
     )
     threads: int = Field(0, ge=0, description="episodes worked on at a time; 0: as many as cores, 4 at most")
+    cache_gb: float = Field(
+        20.0, gt=0, description="bound on cache/, in 10^9 bytes; the least used goes first"
+    )
     build: bool = Field(True, description="whether training from label files also writes the reward dataset")

@@ -1,5 +1,6 @@
 """Which episodes train, which select, which are reported. By episode, never by frame."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import numpy as np
 from gripwire.errors import UserError
 
 MIN_FOLDS, MAX_FOLDS = 3, 5
+UNITS = ("auto", "episode", "session")
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,50 @@ def check_unit(unit: str) -> None:
     Raises:
         UserError: with the reason.
     """
-    if unit not in ("episode", "session"):
+    if unit not in UNITS:
         raise UserError(
             f"a split by {unit} is refused: neighbouring frames of one episode are nearly the same "
-            "picture, so "
-            "the score would be taken on frames the model has all but seen; use `episode` (or `session`)"
+            "picture, so the score would be taken on frames the model has all but seen; use `episode`, "
+            "`session` or `auto`"
         )
+
+
+def choose(
+    unit: str, has_success: Sequence[bool], sessions: Sequence[str], seed: int = 0
+) -> tuple[list[Fold], str]:
+    """The folds, and in words what was held out.
+
+    ``sessions`` has one name per episode, empty where it is not known. `auto` splits by session where that
+    holds back enough to learn from: three sessions at least, none with more than half of the episodes, and
+    success in every part. Episodes of one session share light and camera, so a split within it flatters a
+    little.
+
+    Raises:
+        UserError: see :func:`rotate`.
+    """
+    if unit == "session":
+        return rotate(has_success, sessions, seed), f"by session, {len(set(sessions))} of them"
+    if unit == "auto" and (found := _sessions_that_will_do(has_success, sessions, seed)):
+        return found, f"by session, {len(set(sessions))} of them"
+    known = {name for name in sessions if name}
+    why = {
+        0: "which session each was recorded in is not known",
+        1: "all are of one session",
+    }.get(len(known), f"the {len(known)} sessions are too few or too unequal to hold any back")
+    return rotate(has_success, None, seed), "by episode" + (f": {why}" if unit == "auto" else "")
+
+
+def _sessions_that_will_do(
+    has_success: Sequence[bool], sessions: Sequence[str], seed: int
+) -> list[Fold] | None:
+    sizes = Counter(sessions)
+    if "" in sizes or len(sizes) < MIN_FOLDS or 2 * max(sizes.values()) > len(sessions):
+        return None
+    if sum(has_success) < MIN_FOLDS:
+        return None
+    folds = rotate(has_success, sessions, seed)
+    enough = all(any(has_success[e] for e in part) for f in folds for part in (f.train, f.select))
+    return folds if enough else None
 
 
 def rotate(has_success: Sequence[bool], sessions: Sequence[str] | None = None, seed: int = 0) -> list[Fold]:

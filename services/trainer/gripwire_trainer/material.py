@@ -1,0 +1,92 @@
+"""What heads learn from, in memory: every frame of every episode in all its views."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gripwire_trainer import drift, model
+from gripwire_trainer.backbone import Pictures
+from gripwire_trainer.episodes import Labelled
+from gripwire_trainer.features import FeatureStore
+from gripwire_trainer.model import Basis, Head, HeadShape, Learner
+from gripwire_trainer.train import Frames
+
+
+@dataclass(frozen=True)
+class Material:
+    """All frames, episode after episode.
+
+    ``views`` (n, v, ...) as :class:`Frames` wants them; ``pooled`` (n, w, d), the first few views as drift is
+    told from them.
+    """
+
+    store: FeatureStore
+    keys: tuple[str, ...]
+    """One per episode, of the store: what it was read from."""
+    starts: Tensor
+    """(episodes + 1,): episode i has the rows from starts[i] to starts[i + 1]."""
+    views: Tensor
+    pooled: Tensor
+    basis: Basis | None
+    map_size: tuple[int, int]
+
+    def rows(self, episodes: Sequence[int]) -> Tensor:
+        """The rows of these episodes, in their order."""
+        return torch.cat([torch.arange(int(self.starts[i]), int(self.starts[i + 1])) for i in episodes])
+
+    def frames(self, episodes: Sequence[Labelled]) -> Frames:
+        """With these labels."""
+        success = np.concatenate([e.success for e in episodes]).astype(np.float32)
+        return Frames(self.views, torch.from_numpy(success).to(self.views.device))
+
+    def head(self, shape: HeadShape, seed: int) -> Learner:
+        """A head that has learnt nothing yet. Not to be called in several threads at a time."""
+        torch.manual_seed(seed)
+        if self.basis is None:
+            from gripwire_trainer.scratch import SmallNet
+
+            return SmallNet(self.map_size, shape)
+        return Head(self.basis, self.map_size[0] * self.map_size[1], shape)
+
+
+def gather(
+    store: FeatureStore, episodes: Sequence[Labelled], views: int, progress: Callable[[float], None]
+) -> Material:
+    """Read all views of the episodes, projected on their basis: one episode at a time, since the features as
+    they are in the cache would fill the memory."""
+    first = [torch.from_numpy(store.features(e.dataset, e.episode, 0)) for e in episodes]
+    basis = None
+    if not isinstance(store.backbone, Pictures):
+        basis = model.principal(first)
+    height, width = first[0].shape[2:]
+    starts = torch.tensor([0, *np.cumsum([len(features) for features in first]).tolist()])
+    width_pooled = drift.pool(first[0][:1].float()).shape[1]
+    pooled = torch.empty((int(starts[-1]), min(views, drift.VIEWS), width_pooled))
+    del first
+    made: Tensor | None = None
+    for i, episode in enumerate(episodes):
+        rows = slice(int(starts[i]), int(starts[i + 1]))
+        for view in range(views):
+            features = torch.from_numpy(store.features(episode.dataset, episode.episode, view))
+            part = features if basis is None else basis.project(features)
+            if made is None:
+                made = torch.empty((int(starts[-1]), views, *part.shape[1:]), dtype=part.dtype)
+            made[rows, view] = part
+            if view < drift.VIEWS:
+                pooled[rows, view] = drift.pool(features.float())
+        progress((i + 1) / len(episodes))
+    assert made is not None
+    if torch.cuda.is_available():
+        made = made.cuda()
+    return Material(
+        store,
+        tuple(store.key(e.dataset, e.episode) for e in episodes),
+        starts,
+        made,
+        pooled,
+        basis,
+        (int(height), int(width)),
+    )
