@@ -52,6 +52,7 @@ class RecorderService:
         self._closing: list[_Open] = []  # stopped, waiting for messages that are on their way
         self._jobs: list[Job] = []  # not yet saved, in order
         self._saved = 0
+        self._lost = ""
         self._last = EpisodeState(state="idle", valid=True)  # what idle says
         self._announced = (self._last, 0.0)
 
@@ -95,6 +96,7 @@ class RecorderService:
         for source in self._sources:
             if source.last is not None:
                 offer(take, source.last)
+        self._lost = ""
         self._recording = _Open(take, job, self._sources.lost())
         self._jobs.append(job)
         self._saver.submit(job)
@@ -130,7 +132,8 @@ class RecorderService:
 
     def stop(self, _: StopEpisode) -> Done:
         if not self._recording:
-            raise UserError("no episode is being recorded")
+            lost = f"; the last one was lost: {self._lost}" if self._lost else ""
+            raise UserError(f"no episode is being recorded{lost}")
         job = self._recording.job
         self._stop_recording()
         return Done(text=f"episode {job.episode} of dataset `{job.name}` is being saved")
@@ -228,6 +231,7 @@ class RecorderService:
                 log.info("episode %d of %s is saved: %d rows", job.episode, job.name, job.saved_rows)
             if not job.discarded:
                 self.runtime.problem("save", job.failed)
+                self._lost = job.failed
                 self._last = _state_of(job)
             self._announce()
         if not self._recording and self._jobs and self._stuck() != self._announced[0].problem:
