@@ -31,9 +31,10 @@ class Run:
 
     def note(self, head: int, epoch: dict[str, float]) -> None:
         """Append one epoch to the curves, for whoever looks on."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError), (self.folder / CURVES).open("a") as file:
-            file.write(json.dumps({"head": head, **epoch}) + "\n")
+        with contextlib.suppress(OSError):  # a full disk costs the curve, not the job
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / CURVES).open("a") as file:
+                file.write(json.dumps({"head": head, **epoch}) + "\n")
 
     def finish(self, curves: list[list[dict[str, float]]]) -> None:
         """Write the curves (JSON lines, one per epoch) and drop the states, which nothing needs any more."""

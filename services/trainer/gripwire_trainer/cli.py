@@ -190,6 +190,8 @@ def watch(
     settings, task = _task(
         target, config, data, port_base, backbone=backbone, label_every=label_every, build=build_dataset
     )
+    if task.target.is_dir():
+        raise UserError(f"{target}: a dataset has no label file to watch; name its label or merge file")
     from gripwire_trainer.progress import Progress, quiet
     from gripwire_trainer.watch import Watch
 

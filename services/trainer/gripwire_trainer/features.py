@@ -1,5 +1,6 @@
 """Pictures and backbone features of every episode, made once and kept in the cache."""
 
+import copy
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -110,7 +111,7 @@ class FeatureStore:
         return lambda batch: loaded.run(None, {"image": batch})[0].astype(np.float16)
 
     def _on_gpu(self) -> Engine:
-        backbone = self.backbone.cuda()
+        backbone = copy.deepcopy(self.backbone).cuda()  # the export moves the other one
 
         @torch.inference_mode()
         def run(batch: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -40,7 +40,7 @@ class TrainerSettings(Section):
     embeddings: int = Field(8, ge=1, description="learned maps by which each channel is pooled")
     latent: int = Field(64, ge=1, description="width of the layer behind the pooling")
     hidden: int = Field(64, ge=1, description="width of the next")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     split: str = Field(
         "auto",
         description="what is held out whole: episode, session (as the recorder wrote it, else each source "

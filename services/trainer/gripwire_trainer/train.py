@@ -222,7 +222,9 @@ def validate(head: Learner, frames: Frames, rows: Tensor) -> float:
 def logits(head: Learner, frames: Frames, rows: Tensor) -> NDArray[np.float32]:
     """Logits (m,) of the first view of these rows (m,)."""
     head.eval()
-    parts = [head.learn(frames.take(c, torch.zeros_like(c))) for c in rows.split(_SCORED_AT_A_TIME)]
+    device = next(head.parameters()).device  # a head that has been trained is on the CPU again
+    chunks = rows.split(_SCORED_AT_A_TIME)
+    parts = [head.learn(frames.take(c, torch.zeros_like(c)).to(device)) for c in chunks]
     return torch.cat(parts).cpu().numpy()
 
 

@@ -72,6 +72,7 @@ class Watch:
                 try:
                     self._once(stamp)
                 except _SavedAgain:
+                    seen = None  # even if the file is as it was again by now
                     continue
                 except UserError as e:
                     self.tell("refused", {"why": str(e)})
@@ -102,7 +103,7 @@ class Watch:
             {
                 "bundle": result.bundle.id,
                 "offered": bool(offered_s),
-                "why": verdict[0].why if verdict else "",
+                "why": verdict[0].why if verdict and (offered_s or not verdict[0].offer) else "",
                 "failures": result.failures,
                 "dataset": result.dataset,
                 "metrics": result.metrics,
