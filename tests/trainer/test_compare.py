@@ -1,12 +1,15 @@
 """What is worse than what serves is not offered."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gripwire_trainer import compare
+from gripwire_trainer import compare, job
 from gripwire_trainer.figures import Judged
+from gripwire_trainer.settings import TrainerSettings
+from tests.trainer import synthetic
 
 
 def _episode(name: str, onset: int | None, wrong: int = 0, decided: bool | None = None) -> Judged:
@@ -20,6 +23,20 @@ def _episode(name: str, onset: int | None, wrong: int = 0, decided: bool | None 
         probability=above.astype(float), above=above, decision=np.full(100, yes), valid=np.ones(100, bool),
         threshold=0.5,
     )  # fmt: skip
+
+
+def test_a_bundle_is_judged_out_of_fold_whatever_its_episodes_are_called_by_now(
+    coloured: tuple[Path, list[int | None]], tmp_path: Path
+) -> None:
+    file = synthetic.write_labels(tmp_path / "labels", *coloured)
+    settings = TrainerSettings(size=(64, 64), views=1, epochs=3, build=False, threads=1)
+    made = job.run(job.Task(file, tmp_path, settings), lambda *_: None)
+    store = made.material.store
+    renamed = [replace(e, name=f"elsewhere/{e.name}") for e in made.episodes]
+    by_name, again = (compare.judge_serving(made.bundle, store, e) for e in (made.episodes, renamed))
+    for before, after, own in zip(by_name, again, made.outcome.held_out, strict=True):
+        assert np.array_equal(before.logit, after.logit)
+        assert np.allclose(before.logit, own.logit, atol=0.05)  # the head that never saw it, not their mean
 
 
 OLD = [_episode(f"set/{i}", None if i % 2 else 40, wrong=2) for i in range(12)]

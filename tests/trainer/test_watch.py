@@ -108,6 +108,23 @@ def test_labels_in_error_are_told_and_the_next_saved_ones_are_learnt_from(
     assert watching.next("decided")["bundle"]
 
 
+def test_a_source_that_is_broken_from_the_start_is_learnt_from_once_it_is_mended(
+    coloured: tuple[Path, list[int | None]], stack: Settings, tmp_path: Path
+) -> None:
+    source = synthetic.write_labels(tmp_path / "labels", *coloured)
+    whole = source.read_text()
+    write_whole(source, "{")
+    merge = tmp_path / "labels" / "all.json"
+    merge.write_text(json.dumps({"output_repo_id": "a/all", "sources": ["labels"]}))
+    watching = Watching(merge, stack)
+    try:
+        assert "not JSON" in watching.next("refused")["why"]
+        write_whole(source, whole)
+        assert watching.next("decided")["bundle"]
+    finally:
+        watching.close()
+
+
 def test_without_a_service_the_bundle_is_there_and_the_reason_is_told(watching: Watching) -> None:
     told = watching.next("decided")
     assert not told["offered"] and f"gripwire reward swap {told['bundle']}" in told["failures"][0]

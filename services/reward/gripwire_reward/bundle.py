@@ -56,6 +56,10 @@ class TrainedOn(BaseModel):
     labels: dict[str, str] = Field(default_factory=dict, description="label file name -> sha256")
     code: str = Field("", description="sha256 over the trainer's and the reward package's sources")
     split: dict[str, list[str]] = Field(default_factory=dict, description="part -> `dataset/episode`")
+    held_out: dict[str, int] = Field(
+        default_factory=dict,
+        description="hash of an episode's pictures -> the head it was held out from",
+    )
     frames: int = 0
     seed: int = 0
     settings: dict[str, Any] = Field(default_factory=dict)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from gripwire.errors import UserError
 from gripwire_reward.bundle import Bundle
-from gripwire_trainer.drift import Drift
 from gripwire_trainer.model import Basis, Head, HeadShape, Learner
 from gripwire_trainer.scratch import SmallNet
 
@@ -36,12 +35,6 @@ def read_heads(bundle: Bundle) -> list[Learner]:
             f"bundle {bundle.id} does not hold the heads of its folds ({type(e).__name__}: {str(e)[:100]})"
         ) from e
     return heads
-
-
-def read_drift(bundle: Bundle) -> Drift:
-    """What tells how far features are from those that a bundle was trained on."""
-    own = _below("drift.", load_file(bundle.file("model.safetensors")))
-    return Drift(own["centre"], own["whitening"])
 
 
 def _below(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,20 +1,21 @@
 """Whether a new bundle is worse than the one that serves, on the same episodes held out from both."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gripwire.errors import UserError
 from gripwire_reward.bundle import Bundle
-from gripwire_reward.scorer import drift as length
-from gripwire_trainer import bundle_in, drift, evaluate, figures
+from gripwire_trainer import bundle_in, evaluate, figures
 from gripwire_trainer.episodes import Labelled
 from gripwire_trainer.evaluate import Fitted, HeldOut
 from gripwire_trainer.features import FeatureStore
 from gripwire_trainer.figures import Judged
+from gripwire_trainer.model import Learner
 
 _ROUNDS = 1000
 _SURE = 0.95
@@ -38,9 +39,17 @@ class Verdict:
     why: str
 
 
+def nested(held_out: Sequence[HeldOut], selected: Mapping[int, Sequence[HeldOut]]) -> list[Judged]:
+    """Verdicts as :func:`evaluate.report` gives them, but for drift, which two bundles of nearly the same
+    episodes see alike: calibration and rule of each head come from episodes that it is not judged on."""
+    fitted = {fold: replace(evaluate.fit(e), drift_limit=np.inf) for fold, e in selected.items()}
+    return [evaluate.judge(e, fitted[e.fold]) for e in held_out]
+
+
 def judge_serving(serving: Bundle, store: FeatureStore, episodes: Sequence[Labelled]) -> list[Judged]:
     """What the heads of a bundle say about episodes, each by the head that it was held out from, or by all
-    of them together if it is new to them; by these labels, and by the bundle's own calibration and rule.
+    of them together if it is new to them. Labels are those of today, and so are calibration and rule, each
+    head's fitted on the next fold, as in its own evaluation; new episodes get the bundle's own.
 
     Raises:
         UserError: it cannot be told, because the bundle sees other pictures or lacks its heads.
@@ -51,37 +60,41 @@ def judge_serving(serving: Bundle, store: FeatureStore, episodes: Sequence[Label
             f"bundle {serving.id} has another backbone, crop or size, so the two cannot be compared on "
             "episodes that both were held out from"
         )
-    try:
-        return _judge_by_folds(serving, store, episodes)
-    except (RuntimeError, IndexError, ValueError) as e:  # a bundle of another version of this trainer
+    if not manifest.trained_on.held_out:
         raise UserError(
-            f"bundle {serving.id} was made by another version of the trainer and cannot be compared with "
-            f"({str(e)[:100]})"
-        ) from e
+            f"bundle {serving.id} does not say which episodes its heads were held out from, so it cannot be "
+            "compared with"
+        )
+    return _judge_by_folds(serving, store, episodes)
 
 
 def _judge_by_folds(serving: Bundle, store: FeatureStore, episodes: Sequence[Labelled]) -> list[Judged]:
-    manifest = serving.manifest
-    heads = bundle_in.read_heads(serving)
-    held_out_from = {
-        name: int(part.removeprefix("report "))
-        for part, names in manifest.trained_on.split.items()
-        for name in names
-    }
-    far = bundle_in.read_drift(serving)
-    fitted = Fitted(manifest.calibration, manifest.decision, manifest.drift_limit or np.inf)
-    out = []
+    manifest, heads = serving.manifest, bundle_in.read_heads(serving)
+    own = Fitted(manifest.calibration, manifest.decision, np.inf)
+    fold_of = {e.name: manifest.trained_on.held_out.get(store.key(e.dataset, e.episode)) for e in episodes}
+    known: list[HeldOut] = []
+    selected: dict[int, list[HeldOut]] = {fold: [] for fold in range(len(heads))}
+    judged: dict[str, Judged] = {}
     for e in episodes:
         features = torch.from_numpy(store.features(e.dataset, e.episode, 0))
-        fold = held_out_from.get(e.name)
-        chosen = heads if fold is None else [heads[fold]]
-        with torch.inference_mode():
-            given = features.float() / 255 if features.dtype == torch.uint8 else features.float()
-            logit = torch.stack([head(given) for head in chosen]).mean(0).numpy()
-            seen = length(far.whiten(drift.pool(given)).numpy())
-        held = HeldOut(e.name, 0, e.dataset.fps, e.success, e.counted, logit, seen)
-        out.append(evaluate.judge(held, fitted))
-    return out
+        given = features.float() / 255 if features.dtype == torch.uint8 else features.float()
+        fold = fold_of[e.name]
+        if fold is None:
+            judged[e.name] = evaluate.judge(_see(e, heads, 0, given), own)
+        else:
+            known.append(_see(e, [heads[fold]], fold, given))
+            stopped = (fold - 1) % len(heads)  # see split.rotate: it was stopped by these
+            selected[stopped].append(_see(e, [heads[stopped]], stopped, given))
+    fit_on = {fold: e for fold, e in selected.items() if any(x.success.any() for x in e)}
+    judged |= {j.name: j for j in nested([e for e in known if e.fold in fit_on], fit_on)}
+    judged |= {e.name: evaluate.judge(e, own) for e in known if e.fold not in fit_on}
+    return [judged[e.name] for e in episodes]
+
+
+def _see(e: Labelled, heads: Sequence[Learner], fold: int, features: Tensor) -> HeldOut:
+    with torch.inference_mode():
+        logit = torch.stack([head(features) for head in heads]).mean(0).numpy()
+    return HeldOut(e.name, fold, e.dataset.fps, e.success, e.counted, logit, np.zeros_like(logit))
 
 
 def tally(judged: Sequence[Judged]) -> Tally:

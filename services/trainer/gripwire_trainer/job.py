@@ -256,6 +256,11 @@ def _provenance(
         },
         code=bundle_out.code_hash(),
         split={f"report {i}": [episodes[e].name for e in fold.report] for i, fold in enumerate(folds)},
+        held_out={
+            store.key(episodes[e].dataset, episodes[e].episode): i
+            for i, fold in enumerate(folds)
+            for e in fold.report
+        },
         frames=sum(len(e.success) for e in episodes),
         seed=task.settings.seed,
         settings=task.settings.model_dump(mode="json"),

@@ -155,6 +155,24 @@ def read(file: Path) -> Labels:
     return Labels(file, merge.output_repo_id, sources)
 
 
+def source_files(file: Path) -> list[Path]:
+    """The files that a merge names, there or not, whatever stands in them; the file itself if it is a source.
+
+    Raises:
+        UserError: the file itself is in error.
+    """
+    value = _json(file)
+    if "sources" not in value and "output_repo_id" not in value:
+        return [file]
+    out = []
+    for name in _validate(MergeFile, value, file).sources:
+        try:
+            out.append(_source_path(file, name))
+        except UserError:
+            out.append(_resolve(file, f"{name.removesuffix('.json')}.json"))
+    return out
+
+
 def truth(source: Source, lengths: Mapping[int, int]) -> dict[int, NDArray[np.bool_]]:
     """Per labelled episode, which frames are success; checked against the dataset's ``lengths``.
 

@@ -15,7 +15,7 @@ from gripwire.messages import ModelState, Offer
 from gripwire.settings import Settings
 from gripwire_reward import bundle as bundles
 from gripwire_reward.ask import ask
-from gripwire_trainer import compare, evaluate, job, labels, report
+from gripwire_trainer import compare, job, labels, report
 from gripwire_trainer.builder import WarmBuilder
 from gripwire_trainer.compare import Verdict
 
@@ -131,13 +131,12 @@ class Watch:
             return Verdict(False, "it serves already")
         store = result.material.store
         remedy = f"; `gripwire reward swap {result.bundle.id}` serves it all the same"
-        old = bundles.load(bundles.find(serving, self.task.data / "bundles"))
         try:
+            old = bundles.load(bundles.find(serving, self.task.data / "bundles"))
             before = compare.judge_serving(old, store, result.episodes)
         except UserError as e:
             return Verdict(False, f"{e}{remedy}")
-        fitted = evaluate.fit(result.outcome.held_out)
-        now = [evaluate.judge(e, fitted) for e in result.outcome.held_out]
+        now = compare.nested(result.outcome.held_out, result.outcome.selected)
         return compare.decide(now, before, serving)
 
     def _stamp(self) -> Stamp:
@@ -145,9 +144,9 @@ class Watch:
         return tuple(_stamps([self.task.target, *self._sources]))
 
     def _look_for_sources(self) -> None:
-        """The files that the merge names now; while it is in error, those that it named before."""
+        """The files that the merge names, in error or not; those of before while the merge itself is."""
         with contextlib.suppress(UserError):
-            self._sources = [source.file for source in labels.read(self.task.target).sources]
+            self._sources = labels.source_files(self.task.target)
 
 
 def _stamps(files: list[Path]) -> Iterator[tuple[str, int, int, int]]:
