@@ -1,5 +1,6 @@
 """From labels to a bundle that serves, by the command and by the service."""
 
+import hashlib
 import html
 import json
 import os
@@ -478,3 +479,43 @@ def test_an_unknown_option_is_named(
     synthetic.write_labels(stack.data / "labels", *coloured)
     with pytest.raises(UserError, match="epoch"):
         _train(running.service, "labels", epoch=3)
+
+
+def test_a_damaged_backbone_graph_is_made_anew(
+    coloured: tuple[Path, list[int | None]], result: tuple[Path, job.Result, list[str]], tmp_path: Path
+) -> None:
+    kept = result[1].material.store
+    good = kept.features(dataset := open_dataset(coloured[0]), dataset.episodes[0], 0)
+    (graph,) = (result[0] / "cache" / "backbones").glob("*.onnx")
+    (tmp_path / "backbones").mkdir()
+    (tmp_path / "backbones" / graph.name).write_bytes(graph.read_bytes()[:1000])
+    store = replace(kept, cache=Cache(tmp_path), _engine=None)
+    assert np.array_equal(store.features(dataset, dataset.episodes[0], 0), good)
+
+
+def test_the_labels_that_were_learnt_from_are_the_ones_that_the_bundle_names(
+    coloured: tuple[Path, list[int | None]], tmp_path: Path
+) -> None:
+    file = synthetic.write_labels(tmp_path / "labels", *coloured)
+    learnt_from = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    def save_something_else(stage: str, part: float, metrics: dict[str, float]) -> None:
+        if stage == "evaluate":
+            file.write_text("{")
+
+    made = job.run(job.Task(file, tmp_path, QUICK), save_something_else)
+    assert list(made.bundle.manifest.trained_on.labels.values()) == [learnt_from]
+
+
+def test_an_interrupted_training_ends_with_the_epoch_under_way(
+    coloured: tuple[Path, list[int | None]], tmp_path: Path
+) -> None:
+    long = QUICK.model_copy(update={"epochs": 100_000, "patience": 100_000})
+
+    def interrupt(stage: str, part: float, metrics: dict[str, float]) -> None:
+        if stage == "train" and part > 0:
+            raise KeyboardInterrupt
+
+    file = synthetic.write_labels(tmp_path / "labels", *coloured)
+    with pytest.raises(KeyboardInterrupt):  # or the test's own limit ends it
+        job.run(job.Task(file, tmp_path, long), interrupt)

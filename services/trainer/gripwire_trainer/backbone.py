@@ -33,6 +33,9 @@ class Backbone(nn.Module):
     exportable = False
     """Whether LeRobot's own classifier can hold it. If so, one head serves in place of several."""
 
+    most_views = 32
+    """Beyond so many, views of what it gives would fill the memory."""
+
     @property
     def config(self) -> dict[str, Any] | None:
         """What rebuilds it beside its weights, where its name alone does not."""
@@ -93,6 +96,7 @@ class Pictures(Backbone):
     channels, stride = 3, 1
     scale, mean, std = 1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     licence = "none: no pretrained weights"
+    most_views = 4
 
     def __init__(self) -> None:
         super().__init__()

@@ -107,7 +107,7 @@ class Cache:
         """Drop everything; bytes freed. A job that is under way makes what it still needs again."""
         with self._alone():
             freed = sum(size for _, size, _ in self._entries())
-            for kind in KINDS:
+            for kind in (*KINDS, "backbones"):
                 shutil.rmtree(self.root / kind, ignore_errors=True)
             return freed
 

@@ -254,10 +254,10 @@ def _checked(values: dict[str, Any], origins: dict[str, str]) -> Any:
     try:
         return TrainerSettings.model_validate(values)
     except ValidationError as e:
-        first = e.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        where = origins.get(str(first["loc"][0]), f"[trainer] {name}")
-        raise UserError(f"{where}: {first['msg']}; see `gripwire trainer train --help`") from e
+        first = e.errors()[0]["loc"][0]
+        said = " or: ".join(dict.fromkeys(x["msg"] for x in e.errors() if x["loc"][0] == first))
+        where = origins.get(str(first), f"[trainer] {first}")
+        raise UserError(f"{where}: {said}; see `gripwire trainer train --help`") from e
 
 
 def _target(name: str, settings: Settings) -> Path:

@@ -2,8 +2,10 @@
 
 import copy
 import hashlib
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gripwire.errors import UserError
 from gripwire.files import write_whole
 from gripwire_reward.datasets import Dataset, Episode, frames
 from gripwire_reward.preprocess import InputContract, crop_and_resize, normalise
@@ -21,6 +24,7 @@ from gripwire_trainer.backbone import Backbone, Pictures
 from gripwire_trainer.cache import Cache
 
 _BATCH = 16
+_TRIM_EVERY = 8
 _PICTURES_VERSION = 1
 
 Engine = Callable[[NDArray[np.float32]], NDArray[np.float16]]
@@ -101,14 +105,14 @@ class FeatureStore:
         height, width = self.contract.size
         file = self.cache.root / "backbones" / f"{self.backbone.fingerprint}-{height}x{width}.onnx"
         if file.is_file():
-            graph = file.read_bytes()
-        else:
-            from gripwire_trainer.model import export_onnx
+            with suppress(UserError):  # damaged: it is made again
+                return _runner(file.read_bytes())
+        from gripwire_trainer.model import export_onnx
 
-            graph = export_onnx(self.backbone, self.contract.size, ["features"])
+        graph = export_onnx(self.backbone, self.contract.size, ["features"])
+        with suppress(UserError):  # a full disk costs time later, never the job
             write_whole(file, graph)
-        loaded = session(graph, 1, "the backbone")
-        return lambda batch: loaded.run(None, {"image": batch})[0].astype(np.float16)
+        return _runner(graph)
 
     def _on_gpu(self) -> Engine:
         backbone = copy.deepcopy(self.backbone).cuda()  # the export moves the other one
@@ -120,11 +124,16 @@ class FeatureStore:
         return run
 
 
+def _runner(graph: bytes) -> Engine:
+    loaded = session(graph, 1, "the backbone")
+    return lambda batch: loaded.run(None, {"image": batch})[0].astype(np.float16)
+
+
 def extract(
     store: FeatureStore,
     episodes: list[tuple[Dataset, Episode]],
     views: int,
-    threads: int,
+    workers: int,
     progress: Callable[[float], None],
 ) -> None:
     """Have all views of each episode in the cache, several episodes at a time.
@@ -134,17 +143,23 @@ def extract(
     """
     store.prepare()
 
+    left = threading.Event()
+
     def work(dataset: Dataset, episode: Episode) -> None:
         for view in range(views):
-            store.features(dataset, episode, view)
+            if not left.is_set():
+                store.features(dataset, episode, view)
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="features") as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="features") as pool:
         jobs = [pool.submit(work, dataset, episode) for dataset, episode in episodes]
         try:
             for count, job in enumerate(as_completed(jobs), 1):
                 job.result()
                 progress(count / len(jobs))
+                if count % _TRIM_EVERY == 0:
+                    store.cache.trim()
         except BaseException:
+            left.set()
             pool.shutdown(cancel_futures=True)
             raise
     store.cache.trim()

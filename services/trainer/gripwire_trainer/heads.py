@@ -1,8 +1,9 @@
 """One head per fold, and what each of them says about the episodes that it did not learn from."""
 
 import math
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -127,9 +128,12 @@ def _in_threads(
 ) -> list[Trained]:
     """Two at a time on a CPU: torch gains less from a second thread within one small head."""
     done = [0.0] * len(trainings)
+    left = threading.Event()
 
     def work(number: int) -> Trained:
         def tell(training: Training) -> None:
+            if left.is_set():
+                raise CancelledError
             if run:
                 run.note(number, training.curve[-1])
             done[number] = training.part
@@ -143,6 +147,7 @@ def _in_threads(
         try:
             return [job.result() for job in jobs]
         except BaseException:
+            left.set()  # heads under way end with their epoch
             pool.shutdown(cancel_futures=True)
             raise
 

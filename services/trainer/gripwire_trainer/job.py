@@ -108,6 +108,7 @@ def run(
     with stages.stage("read"):
         split.check_unit(task.settings.split)
         episodes = read_episodes(task.target, task.settings)
+        read_from = _label_hashes(task)
         store = bench.store = _store(task, episodes, bench.store)
     builder = bench.builder(task.target, task.data, task.settings.build)
     try:
@@ -117,7 +118,8 @@ def run(
             kept = Run(task.data / "runs" / "trainer" / _identity(task, episodes, store))
             folds, unit = _folds(episodes, task.settings)
             outcome = train_heads(material, episodes, folds, task.settings, progress, kept)
-            kept.finish([t.curve for t in outcome.served])
+            apart = outcome.served if outcome.served != outcome.heads else []
+            kept.finish([t.curve for t in (*outcome.heads, *apart)])
         with stages.stage("evaluate"):
             judged = evaluate.report(outcome.held_out, outcome.selected)
             metrics = evaluate.measure(judged)
@@ -137,7 +139,7 @@ def run(
                     len(folds), len(outcome.served), unit, reading_step(episodes, task.settings)
                 ),
                 licence=f"backbone: {store.backbone.licence}; heads: as the datasets they were trained on",
-                trained_on=_provenance(task, episodes, folds, store),
+                trained_on=_provenance(task, episodes, folds, store, read_from),
             )
             made = _seal(task, manifest, outcome, judged, episodes, bench)
             result = Result(made, stages.metrics, outcome, material, episodes, judged, stages.seconds)
@@ -184,9 +186,10 @@ def _material(
     if before and before.store is store and before.keys == keys:
         return before
     threads = task.settings.threads or min(4, os.cpu_count() or 1)
+    views = min(task.settings.views, store.backbone.most_views)
     pairs = [(e.dataset, e.episode) for e in episodes]
-    extract(store, pairs, task.settings.views, threads, lambda part: progress(0.95 * part))
-    return gather(store, episodes, task.settings.views, lambda part: progress(0.95 + 0.05 * part))
+    extract(store, pairs, views, threads, lambda part: progress(0.95 * part))
+    return gather(store, episodes, views, lambda part: progress(0.95 + 0.05 * part))
 
 
 def _folds(episodes: Sequence[Labelled], settings: TrainerSettings) -> tuple[list[Fold], str]:
@@ -237,8 +240,20 @@ def _golden_episodes(episodes: Sequence[Labelled]) -> list[Labelled]:
     return good + [e for e in episodes if not e.success.any()][:2]
 
 
+def _label_hashes(task: Task) -> dict[str, str]:
+    """Of the label files as they are now, just read: one that is saved later is not what was learnt from."""
+    if not task.target.is_file():
+        return {}
+    files = [task.target, *(s.file for s in labels.read(task.target).sources)]
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for file, name in short_names(files).items()}
+
+
 def _provenance(
-    task: Task, episodes: Sequence[Labelled], folds: Sequence[Fold], store: FeatureStore
+    task: Task,
+    episodes: Sequence[Labelled],
+    folds: Sequence[Fold],
+    store: FeatureStore,
+    read_from: dict[str, str],
 ) -> TrainedOn:
     key = store.contract.key
     hashes: dict[str, Any] = {}
@@ -246,14 +261,9 @@ def _provenance(
         hashes.setdefault(e.name.rpartition("/")[0], hashlib.sha256()).update(
             store.hash_of(e.episode.videos[key].path).encode()
         )
-    files = (
-        [task.target, *(s.file for s in labels.read(task.target).sources)] if task.target.is_file() else []
-    )
     return TrainedOn(
         datasets={name: digest.hexdigest() for name, digest in hashes.items()},
-        labels={
-            name: hashlib.sha256(file.read_bytes()).hexdigest() for file, name in short_names(files).items()
-        },
+        labels=read_from,
         code=bundle_out.code_hash(),
         split={f"report {i}": [episodes[e].name for e in fold.report] for i, fold in enumerate(folds)},
         held_out={

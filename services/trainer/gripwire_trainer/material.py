@@ -78,6 +78,7 @@ def gather(
             if view < drift.VIEWS:
                 pooled[rows, view] = drift.pool(features.float())
         progress((i + 1) / len(episodes))
+    store.cache.trim()
     assert made is not None
     if torch.cuda.is_available():
         made = made.cuda()

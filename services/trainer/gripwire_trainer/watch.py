@@ -32,6 +32,10 @@ Tell = Callable[[str, dict[str, Any]], None]
 Stamp = tuple[tuple[str, int, int, int], ...]
 
 
+class _Stopped(Exception):
+    """The watch is to end: leave the job."""
+
+
 class _SavedAgain(Exception):
     """A label was saved while a job was under way: what it learns from is out of date."""
 
@@ -71,6 +75,8 @@ class Watch:
                 seen = stamp
                 try:
                     self._once(stamp)
+                except _Stopped:
+                    return
                 except _SavedAgain:
                     seen = None  # even if the file is as it was again by now
                     continue
@@ -87,6 +93,8 @@ class Watch:
         offered_s: list[float] = []
 
         def say(stage: str, part: float, metrics: dict[str, float]) -> None:
+            if self.stop():
+                raise _Stopped
             if stage not in _SETTLED and self._stamp() != stamp:
                 raise _SavedAgain
             self.say(stage, part, metrics)
