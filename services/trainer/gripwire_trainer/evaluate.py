@@ -110,7 +110,8 @@ def note(heads: int, served: int, unit: str, step: int) -> str:
         f"Each figure is of {heads} single heads, each judged on the episodes held out from it ({unit}). "
         "What stopped a head, calibrated it and set its threshold, window and drift limit were other "
         f"episodes, which it did not learn from either. {serves}, so what serves has no held-out figure of "
-        "its own; its calibration and rule are fitted on all held-out logits."
+        "its own; its calibration and rule are fitted on all held-out logits. The directions of the features "
+        "that heads look at come from the pictures of all episodes, without their labels."
     )
     if step > 1:
         text += (

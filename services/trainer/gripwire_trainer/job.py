@@ -82,6 +82,7 @@ class Bench:
     """
 
     builder: type[Builder | WarmBuilder] = Builder
+    opened: tuple[str, tuple[int, int]] | None = None
     store: FeatureStore | None = None
     material: Material | None = None
     golden: dict[tuple[str, ...], NDArray[np.uint8]] = field(default_factory=dict)
@@ -109,7 +110,7 @@ def run(
         split.check_unit(task.settings.split)
         episodes = read_episodes(task.target, task.settings)
         read_from = _label_hashes(task)
-        store = bench.store = _store(task, episodes, bench.store)
+        store = bench.store = _store(task, episodes, bench)
     builder = bench.builder(task.target, task.data, task.settings.build)
     try:
         with stages.stage("features") as progress:
@@ -165,14 +166,15 @@ def _told_in(result: Result, opening: str) -> Iterator[None]:
         result.failures.append(f"{opening}{e}")
 
 
-def _store(task: Task, episodes: Sequence[Labelled], before: FeatureStore | None) -> FeatureStore:
+def _store(task: Task, episodes: Sequence[Labelled], bench: Bench) -> FeatureStore:
     """The store of the job before if it is for the same, else a new one."""
-    settings = task.settings
+    settings, before = task.settings, bench.store
     cache = Cache(task.data / "cache", int(settings.cache_gb * 1e9))
-    same = before is not None and before.backbone.name == settings.backbone
-    backbone = before.backbone if before and same else open_backbone(settings.backbone, settings.size)
+    wanted = (settings.backbone, settings.size)
+    backbone = before.backbone if before and bench.opened == wanted else open_backbone(*wanted)
+    bench.opened = wanted
     store = FeatureStore(cache, make_contract(episodes, backbone, settings), backbone, settings.augmentation)
-    return before if before == store and before else store
+    return before if before and before == store else store
 
 
 def _material(
