@@ -159,7 +159,7 @@ def test_a_camera_that_stays_away_ends_the_episode(rigs):
     rig.start(0.5)
     bench.blind.set()
     state = rig.until(lambda e: e.state == "idle" and e.saved == 1)
-    assert "ended by itself: camera/gripper_cam was silent for 3" in state.problem
+    assert "ended by itself: camera/gripper_cam was silent for 3 s" in state.problem
 
 
 def test_an_episode_ends_by_itself_at_the_longest_allowed(rigs):

@@ -31,6 +31,8 @@ from gripwire_trainer.builder import WarmBuilder
 from gripwire_trainer.cli import app
 from gripwire_trainer.datasets.build import build
 from gripwire_trainer.datasets.demonstrations import Demonstrations
+from gripwire_trainer.episodes import read_episodes
+from gripwire_trainer.settings import TrainerSettings
 from tests.trainer import synthetic
 from tests.trainer.synthetic import KEY
 
@@ -271,3 +273,13 @@ def test_the_command_warns_of_a_merge_that_cannot_be_learned_from(merge: Path, c
     file = synthetic.write_labels(merge.parent, counted, [None, None], "bad")
     done = _run(file)
     assert done.exit_code == 0 and f"warning: {file}: no frame is labelled success" in done.stderr
+
+
+def test_a_classifier_is_not_trained_on_demonstrations(tmp_path: Path) -> None:
+    source = synthetic.write_v21(tmp_path / "set", [[synthetic.numbered(i) for i in range(12)]])
+    file = synthetic.write_labels(tmp_path, source, [5])
+    built = build(labels.read(file), tmp_path, demonstrations=Demonstrations())
+    with pytest.raises(UserError, match="whose rewards belong to the next picture"):
+        read_episodes(Path(built.dataset), TrainerSettings())
+    whole = build(labels.read(file), tmp_path)
+    assert [e.success.argmax() for e in read_episodes(Path(whole.dataset), TrainerSettings())] == [5]

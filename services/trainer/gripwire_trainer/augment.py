@@ -7,33 +7,11 @@ classifier does not take the light of one morning for a property of a grasp.
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from gripwire.settings import Section
+from gripwire_trainer.settings import Augmentation
 
 VERSION = 2
 """Part of every cache key: raise it with any change of the code here."""
-
-Range = tuple[float, float]
-
-
-class Augmentation(Section):
-    """`[trainer.augmentation]`: how far views differ from the picture. Factors unless said otherwise."""
-
-    brightness: Range = (0.5, 1.5)
-    contrast: Range = (0.65, 1.35)
-    saturation: Range = (0.5, 1.5)
-    hue: Range = Field((-0.06, 0.06), description="turns of the colour circle, for the whole picture")
-    temperature: Range = Field((-0.2, 0.2), description="what red gains and blue loses")
-    gamma: Range = (0.7, 1.4)
-    sharpness: Range = Field((0.3, 1.0), description="below 1 blurs, above 1 sharpens, as torchvision's")
-    shift: float = Field(0.05, ge=0, le=0.5, description="of the picture's width and height, either way")
-    turn: float = Field(4.0, ge=0, le=180, description="degrees, either way")
-    zoom: Range = (0.94, 1.06)
-    noise: float = Field(10.0, ge=0, description="grey levels of 255; most views get less than half")
-    shadows: float = Field(0.5, ge=0, le=1, description="share of views with a shadow's edge across them")
-    slope: float = Field(0.8, ge=0, description="how much brighter one side is than the other, at most")
-    recolour: float = Field(0.4, ge=0, le=1, description="share of views with one colour exchanged")
 
 
 def view(

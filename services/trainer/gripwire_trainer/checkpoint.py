@@ -17,6 +17,8 @@ from gripwire.files import write_whole
 CURVES = "curves.jsonl"
 _EVERY_S = 15.0
 """A state is only worth its writing when losing the work since would hurt."""
+_OLD_S = 86400.0
+"""Nobody goes on with a training that was left a day ago."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ class Run:
         """Write the curves (JSON lines, one per epoch) and drop the states, which nothing needs any more."""
         lines = [json.dumps({"head": n, **epoch}) for n, curve in enumerate(curves) for epoch in curve]
         write_whole(self.folder / CURVES, "\n".join(lines) + "\n")
-        for file in self.folder.glob("head-*.safetensors"):
-            file.unlink(missing_ok=True)
+        for file in self.folder.parent.glob("*/head-*.safetensors"):
+            with contextlib.suppress(OSError):  # another job may drop it as well
+                if file.parent == self.folder or time.time() - file.stat().st_mtime > _OLD_S:
+                    file.unlink()
 
 
 class FoldState:

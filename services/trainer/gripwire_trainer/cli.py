@@ -21,8 +21,6 @@ from gripwire_trainer import cache_cli
 from gripwire_trainer.interop import cli as lerobot_cli
 
 _LOOK_AT = 5
-_OUTCOME_S = 30.0
-"""To wait for what the reward service makes of an offer."""
 
 app = typer.Typer(
     no_args_is_help=True, help="From label files to a verified bundle, offered to the reward service."
@@ -155,13 +153,14 @@ def train(
     as_json: options.Json = False,
 ) -> None:
     """Train a classifier, judge it on held-out episodes and write a bundle."""
-    settings, task = _task(
+    settings, found, chosen = _asked(
         target, config, data, port_base, backbone=backbone, label_every=label_every, views=views, seed=seed,
         build=build_dataset,
     )  # fmt: skip
     from gripwire_trainer import job
     from gripwire_trainer.progress import Progress, quiet
 
+    task = job.Task(found, settings.data, chosen)
     result = job.run(task, quiet if as_json else Progress(), _offer(settings) if offer else None, _sealed)
     summary = {"bundle": result.bundle.id, "path": str(result.bundle.path), "metrics": result.metrics,
                "seconds": result.seconds, "dataset": result.dataset}  # fmt: skip
@@ -187,14 +186,16 @@ def watch(
     ] = False,
 ) -> None:
     """Train anew on every saved label, and offer what is not worse than what serves. Ctrl+C ends it."""
-    settings, task = _task(
+    settings, found, chosen = _asked(
         target, config, data, port_base, backbone=backbone, label_every=label_every, build=build_dataset
     )
-    if task.target.is_dir():
+    if found.is_dir():
         raise UserError(f"{target}: a dataset has no label file to watch; name its label or merge file")
+    from gripwire_trainer import job
     from gripwire_trainer.progress import Progress, quiet
     from gripwire_trainer.watch import Watch
 
+    task = job.Task(found, settings.data, chosen)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     say = quiet if as_json or not sys.stderr.isatty() else Progress()
@@ -225,12 +226,11 @@ def _tell(event: str, what: dict[str, Any]) -> None:
         typer.echo(f"{datetime.now():%H:%M:%S}  {line}")
 
 
-def _task(
+def _asked(
     target: str, config: Path | None, data: Path | None, port_base: int | None, **flags: Any
-) -> tuple[Settings, Any]:
-    """The job that a command's flags ask for. A LeRobot training configuration stands for gripwire.toml's
-    [trainer] section, and flags beat it."""
-    from gripwire_trainer import job
+) -> tuple[Settings, Path, Any]:
+    """Settings, target and `[trainer]` as a command's flags ask for, checked before the engine is imported. A
+    LeRobot training configuration stands for gripwire.toml's [trainer] section, and flags beat it."""
     from gripwire_trainer.interop import training_config as lerobot_config
     from gripwire_trainer.settings import TrainerSettings
 
@@ -245,7 +245,7 @@ def _task(
         origins = read.origins
     given = {name: value for name, value in flags.items() if value is not None}
     origins |= {name: f"--{name.replace('_', '-')}" for name in given}
-    return settings, job.Task(_target(target, settings), settings.data, _checked(values | given, origins))
+    return settings, _target(target, settings), _checked(values | given, origins)
 
 
 def _checked(values: dict[str, Any], origins: dict[str, str]) -> Any:
@@ -282,18 +282,9 @@ def _target(name: str, settings: Settings) -> Path:
 
 
 def _offer(settings: Settings) -> Any:
-    """Offers a bundle and waits for the reward service's verdict, as `gripwire reward swap` does."""
-    from gripwire.messages import Offer
-    from gripwire_reward.ask import ask
+    from gripwire_trainer.offer import offer
 
-    def offer(result: Any) -> None:
-        bundle = result.bundle.id
-        try:
-            ask(settings, Offer(bundle=bundle), _OUTCOME_S)
-        except UserError as e:
-            raise UserError(f"{e}; `gripwire reward swap {bundle}` offers it again") from e
-
-    return offer
+    return lambda result: offer(settings, result.bundle.id)
 
 
 def _sealed(bundle: str) -> None:

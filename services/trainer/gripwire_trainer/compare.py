@@ -39,17 +39,22 @@ class Verdict:
     why: str
 
 
-def nested(held_out: Sequence[HeldOut], selected: Mapping[int, Sequence[HeldOut]]) -> list[Judged]:
-    """Verdicts as :func:`evaluate.report` gives them, but for drift, which two bundles of nearly the same
-    episodes see alike: calibration and rule of each head come from episodes that it is not judged on."""
-    fitted = {fold: replace(evaluate.fit(e), drift_limit=np.inf) for fold, e in selected.items()}
-    return [evaluate.judge(e, fitted[e.fold]) for e in held_out]
+def judge_new(held_out: Sequence[HeldOut], selected: Mapping[int, Sequence[HeldOut]]) -> list[Judged]:
+    """As :func:`evaluate.report` says, but for drift, which two bundles of nearly the same episodes see
+    alike."""
+    without = {fold: [_without_drift(e) for e in episodes] for fold, episodes in selected.items()}
+    return evaluate.report([_without_drift(e) for e in held_out], without)
+
+
+def _without_drift(e: HeldOut) -> HeldOut:
+    return replace(e, drift=np.zeros_like(e.drift), drift_of_views=e.drift_of_views[:0])
 
 
 def judge_serving(serving: Bundle, store: FeatureStore, episodes: Sequence[Labelled]) -> list[Judged]:
     """What the heads of a bundle say about episodes, each by the head that it was held out from, or by all
     of them together if it is new to them. Labels are those of today, and so are calibration and rule, each
-    head's fitted on the next fold, as in its own evaluation; new episodes get the bundle's own.
+    head's fitted on the next fold, as in its own evaluation; new episodes get the bundle's own. Drift is left
+    out, see :func:`judge_new`.
 
     Raises:
         UserError: it cannot be told, because the bundle sees other pictures or lacks its heads.
@@ -86,7 +91,7 @@ def _judge_by_folds(serving: Bundle, store: FeatureStore, episodes: Sequence[Lab
             stopped = (fold - 1) % len(heads)  # see split.rotate: it was stopped by these
             selected[stopped].append(_see(e, [heads[stopped]], stopped, given))
     fit_on = {fold: e for fold, e in selected.items() if any(x.success.any() for x in e)}
-    judged |= {j.name: j for j in nested([e for e in known if e.fold in fit_on], fit_on)}
+    judged |= {j.name: j for j in evaluate.report([e for e in known if e.fold in fit_on], fit_on)}
     judged |= {e.name: evaluate.judge(e, own) for e in known if e.fold not in fit_on}
     return [judged[e.name] for e in episodes]
 

@@ -60,6 +60,13 @@ def _of_dataset(path: Path) -> list[Labelled]:
             f"{path}: it has no `{REWARD}`; name a label file instead, or build it first with "
             "`gripwire trainer build MERGE.json`"
         )
+    from gripwire_trainer.datasets.build import are_demonstrations
+
+    if are_demonstrations(path):
+        raise UserError(
+            f"{path}: demonstrations for HIL-SERL, whose rewards belong to the next picture; train on the "
+            "label files, or on a dataset built without --offline-rl"
+        )
     rewards = {
         number: columns(episode, [REWARD])[REWARD].reshape(-1) > 0.5
         for number, episode in sorted(dataset.episodes.items())

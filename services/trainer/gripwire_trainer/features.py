@@ -19,9 +19,9 @@ from gripwire_reward.datasets import Dataset, Episode, frames
 from gripwire_reward.preprocess import InputContract, crop_and_resize, normalise
 from gripwire_reward.scorer import session
 from gripwire_trainer import augment
-from gripwire_trainer.augment import Augmentation
 from gripwire_trainer.backbone import Backbone, Pictures
 from gripwire_trainer.cache import Cache
+from gripwire_trainer.settings import Augmentation
 
 _BATCH = 16
 _TRIM_EVERY = 8

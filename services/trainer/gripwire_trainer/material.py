@@ -57,7 +57,7 @@ def gather(
 ) -> Material:
     """Read all views of the episodes, projected on their basis: one episode at a time, since the features as
     they are in the cache would fill the memory."""
-    first = [torch.from_numpy(store.features(e.dataset, e.episode, 0)) for e in episodes]
+    first = [_view(store, episode, 0) for episode in episodes]
     basis = None
     if not isinstance(store.backbone, Pictures):
         basis = model.principal(first)
@@ -65,12 +65,11 @@ def gather(
     starts = torch.tensor([0, *np.cumsum([len(features) for features in first]).tolist()])
     width_pooled = drift.pool(first[0][:1].float()).shape[1]
     pooled = torch.empty((int(starts[-1]), min(views, drift.VIEWS), width_pooled))
-    del first
     made: Tensor | None = None
     for i, episode in enumerate(episodes):
         rows = slice(int(starts[i]), int(starts[i + 1]))
         for view in range(views):
-            features = torch.from_numpy(store.features(episode.dataset, episode.episode, view))
+            features = first[i] if view == 0 else _view(store, episode, view)
             part = features if basis is None else basis.project(features)
             if made is None:
                 made = torch.empty((int(starts[-1]), views, *part.shape[1:]), dtype=part.dtype)
@@ -91,3 +90,7 @@ def gather(
         basis,
         (int(height), int(width)),
     )
+
+
+def _view(store: FeatureStore, episode: Labelled, view: int) -> Tensor:
+    return torch.from_numpy(store.features(episode.dataset, episode.episode, view))

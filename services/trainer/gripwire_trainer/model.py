@@ -29,13 +29,16 @@ class Basis:
     centre: Tensor
     columns: Tensor
 
+    def turn(self, features: Tensor) -> Tensor:
+        """Features (n, c, places) float32 to (n, k, places). The mean is taken off behind the product, where
+        there is less to take it from."""
+        return self.columns.T @ features - (self.centre @ self.columns)[:, None]
+
     def project(self, features: Tensor) -> Tensor:
-        """Features (n, c, h, w) to (n, k, h*w) float16."""
+        """Features (n, c, h, w) to (n, k, h*w) float16, a part at a time."""
         out = torch.empty(len(features), self.columns.shape[1], features[0, 0].numel(), dtype=torch.float16)
-        turned, offset = self.columns.T.contiguous(), (self.centre @ self.columns)[:, None]
         for start in range(0, len(features), 256):
-            chunk = features[start : start + 256].flatten(2).float()
-            out[start : start + 256] = (turned @ chunk - offset).half()
+            out[start : start + 256] = self.turn(features[start : start + 256].flatten(2).float()).half()
         return out
 
 
@@ -126,7 +129,7 @@ class Head(Learner):
         return self.judge(pool(cached.float(), self.maps)).squeeze(1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.learn(self.columns.T @ (features.flatten(2) - self.centre[:, None]))
+        return self.learn(Basis(self.centre, self.columns).turn(features.flatten(2)))
 
 
 class Classifier(nn.Module):

@@ -11,23 +11,22 @@ from typing import Any
 
 from gripwire.bus import Latest
 from gripwire.errors import UserError
-from gripwire.messages import ModelState, Offer
+from gripwire.messages import ModelState
 from gripwire.settings import Settings
 from gripwire_reward import bundle as bundles
-from gripwire_reward.ask import ask
 from gripwire_trainer import compare, job, labels, report
+from gripwire_trainer import offer as offering
 from gripwire_trainer.builder import WarmBuilder
 from gripwire_trainer.compare import Verdict
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
-_OUTCOME_S = 30.0
 _SETTLED = ("bundle", "offer", "build")
 """Stages that another saved label does not interrupt: what has been learnt is worth its offer."""
 
 Tell = Callable[[str, dict[str, Any]], None]
-"""Told an event (`waiting`, `saved`, `refused`, `decided`, `failed`) and what there is to say of it."""
+"""Told an event (`waiting`, `saved`, `refused`, `decided`) and what there is to say of it."""
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 
@@ -102,7 +101,7 @@ class Watch:
         def offer(result: job.Result) -> None:
             verdict.append(self._judge(result))
             if verdict[0].offer:
-                ask(self.settings, Offer(bundle=result.bundle.id), _OUTCOME_S)
+                offering.offer(self.settings, result.bundle.id)
                 offered_s.append(time.monotonic() - start)
 
         result = job.run(self.task, say, offer, bench=self.bench)
@@ -144,7 +143,7 @@ class Watch:
             before = compare.judge_serving(old, store, result.episodes)
         except UserError as e:
             return Verdict(False, f"{e}{remedy}")
-        now = compare.nested(result.outcome.held_out, result.outcome.selected)
+        now = compare.judge_new(result.outcome.held_out, result.outcome.selected)
         return compare.decide(now, before, serving)
 
     def _stamp(self) -> Stamp:

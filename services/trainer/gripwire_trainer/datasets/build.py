@@ -7,6 +7,7 @@ kept under cache/, and a changed label makes its own episode's rows anew.
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from gripwire_trainer.datasets.writer import EpisodeStats
 
 PROVENANCE = "gripwire_build.json"
+"""Beside LeRobot's description, in meta/."""
 
 Progress = Callable[[float], None]
 
@@ -225,8 +227,9 @@ def _tell_provenance(planned: Plan, identity: str, merge: Labels, root: Path) ->
         {"dataset": str(e.dataset.path), "episode": e.episode.index, "frames": len(e.reward)}
         for e in planned.episodes
     ]
-    told = {"id": identity, "labels": str(merge.file), "episodes": taken, "left_out": planned.left_out,
-            "files": _files(root)}  # fmt: skip
+    demonstrations = any(e.done is not None for e in planned.episodes)
+    told = {"id": identity, "demonstrations": demonstrations, "labels": str(merge.file),
+            "episodes": taken, "left_out": planned.left_out, "files": _files(root)}  # fmt: skip
     (root / "meta" / PROVENANCE).write_text(json.dumps(told, indent=1))
 
 
@@ -235,3 +238,10 @@ def _files(root: Path) -> dict[str, int]:
     found = (path for path in sorted(root.rglob("*")) if path.is_file() and path.name != PROVENANCE)
     sizes = {path.relative_to(root): path.stat().st_size for path in found}
     return {str(p): size for p, size in sizes.items() if not any(name.startswith(".") for name in p.parts)}
+
+
+def are_demonstrations(dataset: Path) -> bool:
+    """Whether a dataset was built for HIL-SERL: its rewards say what the next picture shows."""
+    with suppress(OSError, ValueError):
+        return bool(json.loads((dataset / "meta" / PROVENANCE).read_text()).get("demonstrations"))
+    return False
