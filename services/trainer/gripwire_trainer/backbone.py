@@ -96,7 +96,7 @@ class Pictures(Backbone):
     channels, stride = 3, 1
     scale, mean, std = 1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     licence = "none: no pretrained weights"
-    most_views = 4
+    most_views = 3
 
     def __init__(self) -> None:
         super().__init__()

@@ -57,19 +57,19 @@ def gather(
 ) -> Material:
     """Read all views of the episodes, projected on their basis: one episode at a time, since the features as
     they are in the cache would fill the memory."""
-    first = [_view(store, episode, 0) for episode in episodes]
-    basis = None
-    if not isinstance(store.backbone, Pictures):
-        basis = model.principal(first)
-    height, width = first[0].shape[2:]
-    starts = torch.tensor([0, *np.cumsum([len(features) for features in first]).tolist()])
-    width_pooled = drift.pool(first[0][:1].float()).shape[1]
-    pooled = torch.empty((int(starts[-1]), min(views, drift.VIEWS), width_pooled))
+    whole = isinstance(store.backbone, Pictures)
+    # Pictures are large and need no basis: they are not held twice.
+    first = [] if whole else [_view(store, episode, 0) for episode in episodes]
+    basis = None if whole else model.principal(first)
+    starts = torch.tensor([0, *np.cumsum([len(e.success) for e in episodes]).tolist()])
+    sample = first[0] if first else _view(store, episodes[0], 0)
+    height, width = sample.shape[2:]
+    pooled = torch.empty((int(starts[-1]), min(views, drift.VIEWS), drift.pool(sample[:1].float()).shape[1]))
     made: Tensor | None = None
     for i, episode in enumerate(episodes):
         rows = slice(int(starts[i]), int(starts[i + 1]))
         for view in range(views):
-            features = first[i] if view == 0 else _view(store, episode, view)
+            features = first[i] if first and view == 0 else _view(store, episode, view)
             part = features if basis is None else basis.project(features)
             if made is None:
                 made = torch.empty((int(starts[-1]), views, *part.shape[1:]), dtype=part.dtype)

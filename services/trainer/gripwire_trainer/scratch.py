@@ -16,7 +16,7 @@ class SmallNet(Learner):
         layers: list[nn.Module] = []
         for before, after in zip((3, *_WIDTHS[:-1]), _WIDTHS, strict=True):
             # Normalised by picture, not by batch: what one picture scores never depends on its neighbours.
-            layers += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(8, after), nn.ReLU()]
+            layers += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(8, after), nn.ReLU(inplace=True)]
         self.convolve = nn.Sequential(*layers)
         places = self.convolve(torch.zeros(1, 3, *size))[0, 0].numel()
         self.maps = nn.Parameter(torch.randn(_WIDTHS[-1], places, shape.embeddings) * places**-0.5)

@@ -15,7 +15,7 @@ from gripwire_trainer.model import Dropout, Learner
 
 _WARM_UP = 0.2
 _LEAST_RATE = 0.01
-_SCORED_AT_A_TIME = 512
+_SCORED_AT_A_TIME = 128
 
 
 @dataclass(frozen=True)
