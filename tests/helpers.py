@@ -1,12 +1,14 @@
 """What tests of several services need."""
 
 import os
+import shlex
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,3 +68,18 @@ def ending() -> Iterator[list[subprocess.Popen[Any]]]:
         if process.poll() is None:
             process.kill()
         process.communicate(timeout=20)
+
+
+def on_small_disk(
+    place: Path, room: int, *command: str, look_at: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that sees a disk of ``room`` bytes at ``place``. What is left below ``look_at`` on that
+    disk ends its stdout. Skips the test where the system lets nobody mount one."""
+    place.mkdir(exist_ok=True)
+    mount = f"mount -t tmpfs -o size={room} tmpfs {shlex.quote(str(place))}"
+    alone = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*alone, mount], capture_output=True).returncode != 0:
+        pytest.skip("this system does not let a process mount a disk of its own")
+    left = f"code=$?; ls -A {shlex.quote(str(place / look_at))} 2>/dev/null; exit $code"
+    script = f"{mount} && {shlex.join(command)}; {left}"
+    return subprocess.run([*alone, script], capture_output=True, text=True, timeout=110)

@@ -15,6 +15,7 @@ from gripwire.errors import UserError
 from gripwire_reward import bundle
 from gripwire_reward.bundle import Bundle, Manifest
 from gripwire_reward.scorer import Scorer
+from tests.helpers import on_small_disk
 from tests.reward import tiny
 
 FILES = ("bundle.json", "model.onnx", "golden.npz", "report.html")
@@ -88,22 +89,6 @@ def test_the_same_content_is_the_same_bundle(tmp_path: Path) -> None:
     assert len(list((tmp_path / "bundles").iterdir())) == 1
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
-    """Where to mount a disk of 64 KiB; skips where this system lets nobody mount one."""
-    place = tmp_path / "small"
-    place.mkdir()
-    if subprocess.run(_on_small_disk(place, "true"), capture_output=True).returncode != 0:
-        pytest.skip("this system does not let a process mount a disk of its own")
-    return place
-
-
-def _on_small_disk(place: Path, *command: str) -> list[str]:
-    mount = f"mount -t tmpfs -o size=64k tmpfs {shlex.quote(str(place))}"
-    after = f"; code=$?; ls -A {shlex.quote(str(place))}/bundles 2>/dev/null; exit $code"
-    return ["unshare", "--map-root-user", "--mount", "sh", "-c", f"{mount} && {shlex.join(command)}{after}"]
-
-
 def _fat_bundle(bundles: Path) -> Bundle:
     """One of more than 64 KiB."""
     with bundle.staging(bundles) as aside:
@@ -113,18 +98,12 @@ def _fat_bundle(bundles: Path) -> Bundle:
 
 
 @pytest.mark.parametrize("folder", ["", "bundles"])
-def test_a_full_disk_leaves_nothing_of_a_copied_bundle_and_says_so(
-    tmp_path: Path, small_disk: Path, folder: str
-) -> None:
-    source = _fat_bundle(tmp_path / "elsewhere")
-    flags = ["--data", str(small_disk), "--port-base", "15000"]
-    swap = [sys.executable, "-m", "gripwire", "reward", "swap", str(source.path), *flags]
-    first = ["mkdir", str(small_disk / folder)] if folder else ["true"]
-    done = subprocess.run(
-        _on_small_disk(small_disk, "sh", "-c", f"{shlex.join(first)}; {shlex.join(swap)}"),
-        capture_output=True,
-        text=True,
-    )
+def test_a_full_disk_leaves_nothing_of_a_copied_bundle_and_says_so(tmp_path: Path, folder: str) -> None:
+    source, disk = _fat_bundle(tmp_path / "elsewhere"), tmp_path / "small"
+    flags = ["--data", str(disk), "--port-base", "15000"]
+    swap = shlex.join([sys.executable, "-m", "gripwire", "reward", "swap", str(source.path), *flags])
+    first = shlex.join(["mkdir", str(disk / folder)] if folder else ["true"])
+    done = on_small_disk(disk, 65536, "sh", "-c", f"{first}; {swap}", look_at="bundles")
     assert done.returncode == 1
     assert "is full" in done.stderr and done.stderr.count("\n") == 1
     assert done.stdout == ""  # no file and no temporary folder

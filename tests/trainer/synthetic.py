@@ -11,8 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from gripwire_trainer.settings import TrainerSettings
+
 KEY = "observation.images.gripper_cam"
 HEIGHT, WIDTH, FPS = 48, 64, 10
+
+QUICK = TrainerSettings(size=(64, 64), views=2, epochs=25, build=False, threads=1)
+"""Enough to learn what :func:`coloured` shows."""
 
 
 def numbered(number: int) -> NDArray[np.uint8]:

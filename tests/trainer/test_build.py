@@ -1,18 +1,12 @@
 """The built dataset is LeRobot's own, shows the sources' pictures, and a second build costs what changed."""
 
-import functools
 import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,25 +17,16 @@ from numpy.typing import NDArray
 
 from gripwire.errors import UserError
 from gripwire_reward.datasets import columns, frames, open_dataset
-from gripwire_trainer import labels
-from gripwire_trainer.datasets import publish
-from gripwire_trainer.datasets.build import PROVENANCE, Summary, build
+from gripwire_trainer.datasets.build import PROVENANCE, Summary
 from gripwire_trainer.datasets.parts import Parts
 from tests.trainer import synthetic
+from tests.trainer.building import STARTS, build, contents, merged, names, opened
 from tests.trainer.synthetic import KEY, numbered, read_number
 
-STARTS: list[int | None] = [5, None, 21]
+pytestmark = pytest.mark.usefixtures("lerobot_asks_nobody")
+
 EXPECTED = [[40 * e + i for i in range(20 + e)] for e in range(3)]
 VIDEOS = f"videos/{KEY}/chunk-000"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """LeRobot keeps what it reads here, and asks nobody."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        patch.setattr(socket, "getaddrinfo", lambda *where, **_: pytest.fail(f"asked for {where}"))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -71,34 +56,12 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(counted: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
     """The v3.0 reward dataset of the counted one, and what was said of it."""
     folder = tmp_path_factory.mktemp("built")
-    summary = _build(folder, synthetic.write_labels(folder, counted, STARTS))
+    summary = build(folder, synthetic.write_labels(folder, counted, STARTS))
     return Path(summary.dataset), summary
-
-
-def _build(data: Path, file: Path, name: str | None = None, **options: Any) -> Summary:
-    return build(labels.read(file), data, name, **options)
-
-
-def _merge(folder: Path, *sources: Path) -> Path:
-    file = folder / "merge.json"
-    file.write_text(json.dumps({"sources": [s.name for s in sources], "output_repo_id": "me/both"}))
-    return file
-
-
-def _opened(root: Path) -> LeRobotDataset:
-    return LeRobotDataset("me/reward", root=root, video_backend="pyav", return_uint8=True)
 
 
 def _shown(item: dict[str, Any]) -> NDArray[np.uint8]:
     return np.asarray(item[KEY].permute(1, 2, 0))
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-
-
-def _contents(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 # --- what is built ----------------------------------------------------------------------------------------
@@ -107,7 +70,7 @@ def _contents(root: Path) -> dict[str, bytes]:
 def test_lerobot_opens_it_and_every_row_shows_its_own_picture(
     counted: Path, built: tuple[Path, Summary]
 ) -> None:
-    dataset, source = _opened(built[0]), open_dataset(counted)
+    dataset, source = opened(built[0]), open_dataset(counted)
     row = 0
     for number, episode in source.episodes.items():
         action = columns(episode, ["action"])["action"]
@@ -143,7 +106,7 @@ def test_its_videos_are_the_sources_own_but_not_the_sources_files(
 
 
 def test_statistics_are_those_of_all_its_rows(counted: Path, built: tuple[Path, Summary]) -> None:
-    stats, source = _opened(built[0]).meta.stats, open_dataset(counted)
+    stats, source = opened(built[0]).meta.stats, open_dataset(counted)
     rewards = np.concatenate([np.arange(20) >= 5, np.zeros(21), np.arange(22) >= 21])
     assert stats["next.reward"]["mean"] == pytest.approx([rewards.mean()])
     assert stats["next.reward"]["std"] == pytest.approx([rewards.std()])
@@ -161,8 +124,8 @@ def test_statistics_of_pictures_are_taken_from_a_source_that_has_them(counted: P
         for e in range(3)
     ]
     (source / "meta/episodes_stats.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    summary = _build(tmp_path, synthetic.write_labels(tmp_path, source, STARTS))
-    stats = _opened(Path(summary.dataset)).meta.stats
+    summary = build(tmp_path, synthetic.write_labels(tmp_path, source, STARTS))
+    stats = opened(Path(summary.dataset)).meta.stats
     assert stats[KEY]["mean"].ravel() == pytest.approx([0.123] * 3) and stats[KEY]["count"] == [27]
 
 
@@ -171,23 +134,23 @@ def test_sources_of_both_versions_and_codecs_make_one_dataset(
 ) -> None:
     shown = [[numbered(7 * i) for i in range(12)]]
     av1 = synthetic.write_v21(tmp_path / "av1", shown, codec="libsvtav1")
-    before = {source: _contents(source) for source in (av1, packed)}
-    merge = _merge(
+    before = {source: contents(source) for source in (av1, packed)}
+    merge = merged(
         tmp_path,
         synthetic.write_labels(tmp_path, counted, [5], "h264"),
         synthetic.write_labels(tmp_path, packed, [4, None, 6], "packed"),
         synthetic.write_labels(tmp_path, av1, [3], "av1"),
     )
-    summary = _build(tmp_path, merge)
+    summary = build(tmp_path, merge)
     root = Path(summary.dataset)
-    assert _names(root / VIDEOS) == ["file-000.mp4", "file-001.mp4", "file-002.mp4"]  # one for all of packed
+    assert names(root / VIDEOS) == ["file-000.mp4", "file-001.mp4", "file-002.mp4"]  # one for all of packed
     assert (root / VIDEOS / "file-001.mp4").read_bytes() == next(packed.rglob("*.mp4")).read_bytes()
     assert (summary.codecs[KEY], summary.videos_restamped, summary.videos_encoded) == (
         ["av1", "h264"],
         [],
         [],
     )
-    dataset, row = _opened(root), 0
+    dataset, row = opened(root), 0
     assert dataset.meta.features[KEY]["info"]["video.codec"] is None  # LeRobot has one for all, or none
     for path, numbers in ((counted, [0]), (packed, [0, 1, 2]), (av1, [0])):
         source = open_dataset(path)
@@ -204,11 +167,11 @@ def test_sources_of_both_versions_and_codecs_make_one_dataset(
         "grasp",
     ]
     assert [dataset[i]["task"] for i in (19, 20, 30)] == ["grasp", "grasp 0", "grasp 1"]
-    assert before == {source: _contents(source) for source in (av1, packed)}
+    assert before == {source: contents(source) for source in (av1, packed)}
 
 
 def test_what_was_built_can_be_built_upon(built: tuple[Path, Summary], tmp_path: Path) -> None:
-    root = Path(_build(tmp_path, synthetic.write_labels(tmp_path, built[0], [None, 3])).dataset)
+    root = Path(build(tmp_path, synthetic.write_labels(tmp_path, built[0], [None, 3])).dataset)
     dataset = open_dataset(root)
     assert (dataset.version, dataset.lengths) == ("v3.0", {0: 20, 1: 21})
     assert [read_number(f) for f in frames(dataset, dataset.episodes[1], KEY)] == EXPECTED[1]
@@ -221,9 +184,9 @@ def test_columns_that_differ_between_sources_are_left_out_and_told(counted: Path
     info["features"]["action"]["names"] = ["b", "a"]  # the same numbers, another meaning
     (other / "meta/info.json").write_text(json.dumps(info))
     first = synthetic.write_labels(tmp_path, counted, STARTS, "a")
-    summary = _build(tmp_path, _merge(tmp_path, first, synthetic.write_labels(tmp_path, other, STARTS, "b")))
+    summary = build(tmp_path, merged(tmp_path, first, synthetic.write_labels(tmp_path, other, STARTS, "b")))
     assert summary.left_out == ["action"] and "left out: action" in summary.as_text()
-    assert "action" not in _opened(Path(summary.dataset)).meta.features
+    assert "action" not in opened(Path(summary.dataset)).meta.features
     assert summary.videos_copied == 3  # the same pictures are there once
 
 
@@ -236,11 +199,11 @@ def test_numbers_in_brackets_are_read_and_other_types_are_named(counted: Path, t
     table = pq.read_table(file)
     labelled = synthetic.write_labels(tmp_path, source, [5])
     pq.write_table(table.append_column("grip", pa.array([[float(i)] for i in range(20)])), file)
-    root = Path(_build(tmp_path, labelled).dataset)
-    assert _opened(root)[7]["grip"].item() == 7
+    root = Path(build(tmp_path, labelled).dataset)
+    assert opened(root)[7]["grip"].item() == 7
     pq.write_table(table.append_column("grip", pa.array(["open"] * 20)), file)
     with pytest.raises(UserError, match=r"episode_000000.parquet: episode 0: the column grip cannot be read"):
-        _build(tmp_path, labelled)
+        build(tmp_path, labelled)
 
 
 def test_pictures_that_came_when_they_came_are_found_by_lerobot(tmp_path: Path) -> None:
@@ -250,12 +213,12 @@ def test_pictures_that_came_when_they_came_are_found_by_lerobot(tmp_path: Path) 
     source = open_dataset(path)
     before = list(frames(source, source.episodes[0], KEY))
     assert len(before) == 20
-    summary = _build(tmp_path, synthetic.write_labels(tmp_path, path, [5]))
-    dataset = _opened(Path(summary.dataset))
+    summary = build(tmp_path, synthetic.write_labels(tmp_path, path, [5]))
+    dataset = opened(Path(summary.dataset))
     assert all(np.array_equal(_shown(dataset[i]), picture) for i, picture in enumerate(before))
     (why,) = summary.videos_restamped
     assert str(video) in why and "not encoded again" in why and why in summary.as_text()
-    again = _build(tmp_path, synthetic.write_labels(tmp_path, path, [6]))
+    again = build(tmp_path, synthetic.write_labels(tmp_path, path, [6]))
     assert (again.videos_linked, again.videos_restamped) == (1, [])
 
 
@@ -277,9 +240,9 @@ def _stamp_unevenly(video: Path) -> None:
 
 
 def test_a_merge_without_success_is_built_with_a_warning(counted: Path, tmp_path: Path) -> None:
-    summary = _build(tmp_path, synthetic.write_labels(tmp_path, counted, [None, None]))
+    summary = build(tmp_path, synthetic.write_labels(tmp_path, counted, [None, None]))
     assert "no frame is labelled success" in summary.warnings[0]
-    summary = _build(tmp_path, synthetic.write_labels(tmp_path, counted, [0, 0]))
+    summary = build(tmp_path, synthetic.write_labels(tmp_path, counted, [0, 0]))
     assert "every frame is labelled success" in summary.warnings[0]
 
 
@@ -289,26 +252,26 @@ def test_a_merge_without_success_is_built_with_a_warning(counted: Path, tmp_path
 def test_the_same_content_is_found_and_a_changed_label_touches_its_own_rows(
     counted: Path, tmp_path: Path
 ) -> None:
-    first = _build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS))
+    first = build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS))
     assert (first.rows_made, first.found) == (3, False)
-    again = _build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS))
+    again = build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS))
     assert again.found and again.dataset == first.dataset
-    second = _build(tmp_path, synthetic.write_labels(tmp_path, counted, [5, 7, 21]))
+    second = build(tmp_path, synthetic.write_labels(tmp_path, counted, [5, 7, 21]))
     assert second.dataset != first.dataset
     assert (second.rows_made, second.videos_linked, second.videos_copied) == (1, 3, 0)
-    old, new = _contents(Path(first.dataset)), _contents(Path(second.dataset))
+    old, new = contents(Path(first.dataset)), contents(Path(second.dataset))
     changed = {name for name in new if not name.startswith("meta/") and new[name] != old[name]}
     assert changed == {"data/chunk-000/file-001.parquet"}
-    for name in _names(Path(first.dataset) / VIDEOS):
+    for name in names(Path(first.dataset) / VIDEOS):
         assert (Path(first.dataset) / VIDEOS / name).samefile(Path(second.dataset) / VIDEOS / name)
-    assert _opened(Path(second.dataset)).meta.stats["next.reward"]["mean"] == pytest.approx([30 / 63])
+    assert opened(Path(second.dataset)).meta.stats["next.reward"]["mean"] == pytest.approx([30 / 63])
 
 
 def test_an_episode_more_links_all_the_videos_there_were(counted: Path, tmp_path: Path) -> None:
     source = synthetic.write_labels(tmp_path, counted, STARTS)
     source.write_text(source.read_text().replace('"0": {"success_start": 5}, ', ""))
-    assert _build(tmp_path, source).videos_copied == 2
-    summary = _build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS))
+    assert build(tmp_path, source).videos_copied == 2
+    summary = build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS))
     assert (summary.videos_copied, summary.videos_linked) == (1, 2)
     dataset = open_dataset(Path(summary.dataset))
     assert [[read_number(f) for f in frames(dataset, e, KEY)] for e in dataset.episodes.values()] == EXPECTED
@@ -317,17 +280,17 @@ def test_an_episode_more_links_all_the_videos_there_were(counted: Path, tmp_path
 def test_a_built_dataset_changed_in_place_changes_no_source_and_no_later_build(
     counted: Path, tmp_path: Path
 ) -> None:
-    before = _contents(counted)
-    first = Path(_build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS)).dataset)
-    kept = _contents(first)
+    before = contents(counted)
+    first = Path(build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS)).dataset)
+    kept = contents(first)
     for name in (f"{VIDEOS}/file-000.mp4", "data/chunk-000/file-002.parquet"):
         with (first / name).open("r+b") as file:  # the very file, as pandas and an editor open it
             file.write(b"ruined")
-    assert _contents(counted) == before
-    second = _build(tmp_path, synthetic.write_labels(tmp_path, counted, [6, None, 21]))
+    assert contents(counted) == before
+    second = build(tmp_path, synthetic.write_labels(tmp_path, counted, [6, None, 21]))
     assert (second.videos_copied, second.videos_linked, second.rows_made) == (1, 2, 1)
-    third = Path(_build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS), "third").dataset)
-    assert {n: c for n, c in _contents(third).items() if n.endswith((".mp4", ".parquet"))} == {
+    third = Path(build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS), "third").dataset)
+    assert {n: c for n, c in contents(third).items() if n.endswith((".mp4", ".parquet"))} == {
         n: c for n, c in kept.items() if n.endswith((".mp4", ".parquet"))
     }
 
@@ -336,32 +299,32 @@ def test_what_was_built_and_changed_since_is_not_taken_for_what_was_built(
     counted: Path, tmp_path: Path
 ) -> None:
     file = synthetic.write_labels(tmp_path, counted, STARTS)
-    root = Path(_build(tmp_path, file).dataset)
+    root = Path(build(tmp_path, file).dataset)
     (root / "meta/README").touch()
     with pytest.raises(UserError, match="changed since"):
-        _build(tmp_path, file)
+        build(tmp_path, file)
     (root / "meta/README").unlink()
-    assert _build(tmp_path, file).found
+    assert build(tmp_path, file).found
 
 
 def test_videos_that_no_dataset_holds_any_more_are_dropped(counted: Path, tmp_path: Path) -> None:
     parts = tmp_path / "cache/datasets/videos"
-    gone = _build(tmp_path, synthetic.write_labels(tmp_path, counted, [5, None]))
+    gone = build(tmp_path, synthetic.write_labels(tmp_path, counted, [5, None]))
     kept = len([*parts.glob("*/*")])
     shutil.rmtree(gone.dataset)
-    _build(tmp_path, synthetic.write_labels(tmp_path, counted, [5]))
+    build(tmp_path, synthetic.write_labels(tmp_path, counted, [5]))
     assert (kept, len([*parts.glob("*/*")])) == (2, 1)
 
 
 def test_what_is_kept_takes_little_room_and_can_be_dropped(counted: Path, tmp_path: Path) -> None:
-    summary = _build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS))
+    summary = build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS))
     parts = Parts(tmp_path / "cache/datasets")
     rows = sum(p.stat().st_size for p in Path(summary.dataset).rglob("file-*.parquet") if "data" in p.parts)
     files, size = parts.usage()
     assert files == 3 * 2 + 6 and rows < size < rows + 60_000  # rows and records; videos are the dataset's
-    before = _contents(Path(summary.dataset))
+    before = contents(Path(summary.dataset))
     assert parts.clear() == size and parts.usage() == (0, 0)
-    assert _contents(Path(summary.dataset)) == before
+    assert contents(Path(summary.dataset)) == before
 
 
 def test_a_disk_without_hard_links_gets_copies(
@@ -371,252 +334,10 @@ def test_a_disk_without_hard_links_gets_copies(
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(os, "link", refuse)
-    _build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS))
-    summary = _build(tmp_path, synthetic.write_labels(tmp_path, counted, [5, 7, 21]))
+    build(tmp_path, synthetic.write_labels(tmp_path, counted, STARTS))
+    summary = build(tmp_path, synthetic.write_labels(tmp_path, counted, [5, 7, 21]))
     assert (summary.videos_copied, summary.videos_linked, summary.rows_made) == (3, 0, 1)
-    assert len(_opened(Path(summary.dataset))) == 63
-
-
-# --- whole or absent ---------------------------------------------------------------------------------------
-
-
-def test_an_existing_dataset_is_never_overwritten_unasked(counted: Path, tmp_path: Path) -> None:
-    file = synthetic.write_labels(tmp_path, counted, STARTS)
-    precious = tmp_path / "datasets" / "mine"
-    precious.mkdir(parents=True)
-    (precious / "hours of work").touch()
-    with pytest.raises(UserError, match="never overwritten unasked"):
-        _build(tmp_path, file, "mine")
-    assert (precious / "hours of work").exists()
-    assert not _build(tmp_path, file, "mine", replace=True).found
-    assert open_dataset(precious).version == "v3.0" and _names(precious.parent) == ["mine"]
-    assert _build(tmp_path, file, "mine", replace=True).found
-
-
-def _damaged(damage: str, root: Path) -> None:
-    video = root / f"videos/chunk-000/{KEY}/episode_000002.mp4"
-    rows = root / "data/chunk-000/episode_000002.parquet"
-    if damage == "short video":
-        shutil.copy(video.with_name("episode_000000.mp4"), video)
-    elif damage == "broken video":
-        os.truncate(video, 500)
-    elif damage == "no video":
-        video.unlink()
-    elif damage == "faster video":
-        with av.open(str(video), "w") as out:
-            stream = out.add_stream("libx264", rate=30)
-            stream.width, stream.height = 64, 48
-            for i in range(70):
-                out.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(i))))
-            out.mux(stream.encode())
-    elif damage == "no footer":
-        os.truncate(rows, 500)
-    elif damage == "no rows":
-        rows.unlink()
-    elif damage == "other rows":
-        shutil.copy(rows.with_name("episode_000001.parquet"), rows)
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        ("short video", r"2\.mp4: episode 2: the video ends after 20 frames, there are 22 rows"),
-        ("broken video", r"2\.mp4: episode 2: the video cannot be opened"),
-        ("no video", r"2\.mp4: episode 2: its video is missing"),
-        ("faster video", r"2\.mp4: episode 2: a video of 30 frames per second beside rows at 10"),
-        ("no footer", r"2\.parquet: the rows of episode 2 cannot be read"),
-        ("no rows", r"2\.parquet: episode 2: its rows are missing"),
-        ("other rows", r"2\.parquet: episode 2 has 0 rows, its description says 22"),
-    ],
-)
-def test_a_damaged_source_is_named_and_leaves_what_was_there(
-    counted: Path, tmp_path: Path, damage: str, said: str
-) -> None:
-    broken = shutil.copytree(counted, tmp_path / "broken")
-    _damaged(damage, broken)
-    file = synthetic.write_labels(tmp_path, broken, STARTS)
-    kept = tmp_path / "datasets" / "kept"
-    kept.mkdir(parents=True)
-    (kept / "old").touch()
-    for name, replace in (("kept", True), (None, False)):
-        with pytest.raises(UserError, match=said):
-            _build(tmp_path, file, name, replace=replace)
-    assert _names(tmp_path / "datasets") == ["kept"] and (kept / "old").exists()
-    assert not [*(tmp_path / "cache/datasets/videos").glob("*/*")]  # no room is taken by what came to nothing
-
-
-def test_sources_of_other_rates_or_cameras_are_not_merged(counted: Path, tmp_path: Path) -> None:
-    first = synthetic.write_labels(tmp_path, counted, STARTS, "a")
-    other = shutil.copytree(counted, tmp_path / "other")
-    merge = _merge(tmp_path, first, synthetic.write_labels(tmp_path, other, STARTS, "b"))
-    info = json.loads((other / "meta/info.json").read_text())
-    (other / "meta/info.json").write_text(json.dumps(info | {"fps": 30}))
-    with pytest.raises(UserError, match=rf"{counted} has 10 frames per second, {other} 30"):
-        _build(tmp_path, merge)
-    info["features"][f"{KEY}_2"] = info["features"].pop(KEY) | {"shape": [24, 32, 3]}
-    (other / "meta/info.json").write_text(json.dumps(info))
-    with pytest.raises(UserError, match=rf"gripper_cam \(64x48\), {other} has .*gripper_cam_2 \(32x24\)"):
-        _build(tmp_path, merge)
-    assert not (tmp_path / "datasets").exists()
-
-
-def test_a_build_that_is_given_up_leaves_nothing(counted: Path, tmp_path: Path) -> None:
-    def give_up(part: float) -> None:
-        raise KeyboardInterrupt
-
-    file = synthetic.write_labels(tmp_path, counted, STARTS)
-    with pytest.raises(KeyboardInterrupt):
-        _build(tmp_path, file, progress=give_up)
-    assert _names(tmp_path / "datasets") == []
-
-
-def _in_child(work: Callable[[], object], out: Path | None = None) -> int:
-    """Run ``work`` in a fork of this process, which has LeRobot; its exit status, or minus a signal."""
-    child = os.fork()
-    if child == 0:
-        try:
-            said = work()
-            if out:
-                out.write_text(json.dumps(said))
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def _kill(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _age(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        os.utime(path, (1, 1))
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-@pytest.mark.parametrize("replace", [False, True])
-def test_a_killed_build_leaves_what_was_there_and_the_next_one_clears_up(
-    counted: Path, tmp_path: Path, replace: bool
-) -> None:
-    out = tmp_path / "datasets" / "mine"
-    file = synthetic.write_labels(tmp_path, counted, [9, 9, 9])
-    before = _contents(Path(_build(tmp_path, file, "mine").dataset)) if replace else {}
-    file = synthetic.write_labels(tmp_path, counted, STARTS)
-
-    def killed_at_half(part: float) -> None:
-        if part > 0.5:
-            _kill()
-
-    again = functools.partial(_build, tmp_path, file, "mine", replace=replace)
-    assert _in_child(lambda: again(progress=killed_at_half)) == -signal.SIGKILL
-    left = [name for name in _names(out.parent) if name != "mine"]
-    assert len(left) == 1 and left[0].startswith(".") and out.exists() == replace
-    assert not replace or _contents(out) == before
-    _age(out.parent / left[0])
-    assert len(_opened(Path(again().dataset))) == 63
-    assert _names(out.parent) == ["mine"]
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-@pytest.mark.parametrize("last", ["rename", "delete"])
-def test_a_build_killed_while_it_replaces_loses_neither(
-    counted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
-) -> None:
-    out = tmp_path / "datasets" / "mine"
-    before = _contents(Path(_build(tmp_path, synthetic.write_labels(tmp_path, counted, [9]), "mine").dataset))
-    rename = Path.rename
-
-    def killed(path: Path, target: Path) -> Path:
-        return _kill() if target == out else rename(path, target)  # type: ignore[return-value]
-
-    with monkeypatch.context() as patch:
-        if last == "rename":
-            patch.setattr(Path, "rename", killed)
-        else:
-            patch.setattr(publish, "fsync_dir", _kill)
-        file = synthetic.write_labels(tmp_path, counted, STARTS)
-        assert _in_child(lambda: _build(tmp_path, file, "mine", replace=True)) == -signal.SIGKILL
-    _build(tmp_path, file, "other")
-    assert len(_opened(out)) == (20 if last == "rename" else 63)
-    assert last == "delete" or _contents(out) == before
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-@pytest.mark.parametrize("name", [None, "mine"])
-def test_two_builds_at_once_make_one_dataset(counted: Path, tmp_path: Path, name: str | None) -> None:
-    file = synthetic.write_labels(tmp_path, counted, STARTS)
-    met = [tmp_path / "met 0", tmp_path / "met 1"]
-
-    def together(number: int) -> Summary:
-        def meet(part: float) -> None:
-            met[number].touch()
-            while not met[1 - number].exists():
-                os.sched_yield()
-
-        return _build(tmp_path, file, name, replace=bool(name), progress=meet)
-
-    child = os.fork()
-    if child == 0:
-        try:
-            together(1)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    summary = together(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert len(_opened(Path(summary.dataset))) == 63
-    assert _names(tmp_path / "datasets") == [Path(summary.dataset).name]
-
-
-def _mounted(place: Path, room_kb: int) -> bool:
-    """Give this process a small disk of its own, if the system lets it."""
-    user, group = os.getuid(), os.getgid()
-    try:
-        os.unshare(os.CLONE_NEWNS | (os.CLONE_NEWUSER if user else 0))
-        if user:
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"0 {user} 1")
-            Path("/proc/self/gid_map").write_text(f"0 {group} 1")
-    except OSError:
-        return False
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={room_kb}k", "tmpfs", str(place)]
-    return subprocess.run(mount, capture_output=True).returncode == 0
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-@pytest.mark.parametrize("room_kb", [8, 40, 72])
-def test_a_full_disk_is_told_and_leaves_nothing(counted: Path, tmp_path: Path, room_kb: int) -> None:
-    file = synthetic.write_labels(tmp_path, counted, STARTS)
-    disk = tmp_path / "disk"
-    disk.mkdir()
-
-    def on_a_small_disk() -> list[str] | None:
-        if not _mounted(disk, room_kb):
-            return None
-        try:
-            _build(disk, file)
-        except UserError as e:
-            return [str(e), *_names(disk / "datasets")]
-        return ["it was not full"]
-
-    assert _in_child(on_a_small_disk, tmp_path / "said") == 0
-    said = json.loads((tmp_path / "said").read_text())
-    if said is None:
-        pytest.skip("this system does not let a process mount a disk of its own")
-    assert "is full; nothing half-written was left behind" in said[0] and said[1:] == []
-
-
-def test_what_killed_builds_left_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    names = [f".set.{gone.pid}.tmp", f"me/.set.{gone.pid}.tmp", f".set.{gone.pid}.new",
-             f".fresh.{gone.pid}.tmp", f".set.{os.getpid()}.tmp", "set", ".odd.tmp"]  # fmt: skip
-    for name in names:
-        (tmp_path / "sets" / name / "data").mkdir(parents=True)
-        if "fresh" not in name:
-            _age(tmp_path / "sets" / name)
-    publish.sweep(tmp_path / "sets", tmp_path / "lock")
-    assert [n for n in names if not (tmp_path / "sets" / n).exists()] == names[:3]
+    assert len(opened(Path(summary.dataset))) == 63
 
 
 def test_it_says_of_what_it_was_built(counted: Path, built: tuple[Path, Summary]) -> None:

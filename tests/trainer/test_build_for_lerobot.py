@@ -4,13 +4,11 @@ import json
 import logging
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,14 +38,11 @@ STATE = ["observation.state", KEY]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One thread, which is quicker beside other tests; LeRobot keeps what it reads here, and asks nobody."""
+def alone(lerobot_asks_nobody: None) -> Iterator[None]:
+    """One thread, which is quicker beside other tests."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        patch.setattr(socket, "getaddrinfo", lambda *where, **_: pytest.fail(f"asked for {where}"))
-        yield
+    yield
     torch.set_num_threads(threads)
 
 

@@ -1,10 +1,9 @@
-"""From labels to a bundle that serves, by the command and by the service."""
+"""From labels to a bundle that serves, by the command."""
 
 import hashlib
 import html
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -20,11 +19,9 @@ import pytest
 import typer
 
 import gripwire.cli
-from gripwire.bus import Latest, Queued
-from gripwire.control import Server
+from gripwire.bus import Latest
 from gripwire.errors import UserError
-from gripwire.messages import Done, ModelState, Offer, Reply, Train, TrainerState
-from gripwire.service import Runtime
+from gripwire.messages import ModelState
 from gripwire.settings import Settings
 from gripwire_reward import bundle
 from gripwire_reward.datasets import open_dataset
@@ -33,12 +30,11 @@ from gripwire_reward.scorer import Scorer
 from gripwire_trainer import job
 from gripwire_trainer.cache import Cache
 from gripwire_trainer.episodes import short_names
-from gripwire_trainer.service import TrainerService
-from gripwire_trainer.settings import TrainerSettings
+from tests.helpers import on_small_disk
 from tests.trainer import synthetic
+from tests.trainer.synthetic import QUICK
 
 WAIT_S = 100.0
-QUICK = TrainerSettings(size=(64, 64), views=2, epochs=25, build=False, threads=1)
 
 
 @pytest.fixture(scope="session")
@@ -204,6 +200,46 @@ def test_the_report_and_the_bundle_say_what_the_figures_are_not(
     assert note in html.unescape(result[1].bundle.file("report.html").read_text())
 
 
+def test_a_damaged_backbone_graph_is_made_anew(
+    coloured: tuple[Path, list[int | None]], result: tuple[Path, job.Result, list[str]], tmp_path: Path
+) -> None:
+    kept = result[1].material.store
+    good = kept.features(dataset := open_dataset(coloured[0]), dataset.episodes[0], 0)
+    (graph,) = (result[0] / "cache" / "backbones").glob("*.onnx")
+    (tmp_path / "backbones").mkdir()
+    (tmp_path / "backbones" / graph.name).write_bytes(graph.read_bytes()[:1000])
+    store = replace(kept, cache=Cache(tmp_path), _engine=None)
+    assert np.array_equal(store.features(dataset, dataset.episodes[0], 0), good)
+
+
+def test_the_labels_that_were_learnt_from_are_the_ones_that_the_bundle_names(
+    coloured: tuple[Path, list[int | None]], tmp_path: Path
+) -> None:
+    file = synthetic.write_labels(tmp_path / "labels", *coloured)
+    learnt_from = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    def save_something_else(stage: str, part: float, metrics: dict[str, float]) -> None:
+        if stage == "evaluate":
+            file.write_text("{")
+
+    made = job.run(job.Task(file, tmp_path, QUICK), save_something_else)
+    assert list(made.bundle.manifest.trained_on.labels.values()) == [learnt_from]
+
+
+def test_an_interrupted_training_ends_with_the_epoch_under_way(
+    coloured: tuple[Path, list[int | None]], tmp_path: Path
+) -> None:
+    long = QUICK.model_copy(update={"epochs": 100_000, "patience": 100_000})
+
+    def interrupt(stage: str, part: float, metrics: dict[str, float]) -> None:
+        if stage == "train" and part > 0:
+            raise KeyboardInterrupt
+
+    file = synthetic.write_labels(tmp_path / "labels", *coloured)
+    with pytest.raises(KeyboardInterrupt):  # or the test's own limit ends it
+        job.run(job.Task(file, tmp_path, long), interrupt)
+
+
 # --- the command ------------------------------------------------------------------------------------------
 
 
@@ -314,16 +350,8 @@ def test_a_full_disk_while_the_bundle_is_written_leaves_nothing_and_says_so(
     result: tuple[Path, job.Result, list[str]], tmp_path: Path, ready: list[str]
 ) -> None:
     room = result[1].bundle.file("model.onnx").stat().st_size + 65536  # the weights, next, do not fit
-    place = tmp_path / "bundles"
-    place.mkdir()
-    mount = f"mount -t tmpfs -o size={room} tmpfs {shlex.quote(str(place))}"
-    alone = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
-    if subprocess.run([*alone, mount], capture_output=True).returncode != 0:
-        pytest.skip("this system does not let a process mount a disk of its own")
     command = [sys.executable, "-m", "gripwire", "trainer", "train", "labels", "--json", "--no-build", *ready]
-    listed = f"code=$?; ls -A {shlex.quote(str(place))}; exit $code"
-    script = f"{mount} && {shlex.join(command)}; {listed}"
-    done = subprocess.run([*alone, script], capture_output=True, text=True, timeout=WAIT_S)
+    done = on_small_disk(tmp_path / "bundles", room, *command)
     assert done.returncode == 1 and "is full" in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -378,144 +406,3 @@ def test_labels_check_shows_each_source(coloured: tuple[Path, list[int | None]],
     done = _gripwire("labels", "check", str(file), "--json")
     (source,) = json.loads(done.stdout)["sources"]
     assert (source["episodes"], source["frames"], source["skipped"]) == (12, 192, 0)
-
-
-# --- the service ------------------------------------------------------------------------------------------
-
-
-class Running:
-    """The trainer service driven tick by tick, with a stand-in at the reward service's control endpoint."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.offered: list[str] = []
-        self.refusal = ""
-        self.runtime = Runtime("trainer", settings)
-        self.service = TrainerService(self.runtime)
-        self.states = Queued(settings.topics["trainer"], TrainerState)
-        self.reward = Server(settings.topics.control("reward"), {Offer: self._offer})
-        assert self.service._publisher.wait_for_subscriber(WAIT_S)
-        self.service.setup()
-        self.said: list[TrainerState] = []
-
-    def _offer(self, offer: Offer) -> Reply:
-        self.offered.append(offer.bundle)
-        if self.refusal:
-            raise UserError(self.refusal)
-        return Done()
-
-    def until_done(self) -> TrainerState:
-        deadline = time.monotonic() + WAIT_S
-        while not (self.said and self.said[-1].done):
-            assert time.monotonic() < deadline, self.said[-1:]
-            self.service.update()
-            self.reward.poll(0.02)
-            self.said += [r.message for r in self.states.drain()]
-        return self.said[-1]
-
-    def close(self) -> None:
-        self.service.close(False)
-        self.reward.close()
-        self.states.close()
-        self.runtime.close()
-
-
-@pytest.fixture
-def running(stack: Settings) -> Iterator[Running]:
-    made = Running(stack)
-    yield made
-    made.close()
-
-
-def _train(service: TrainerService, labels: str, **options: Any) -> Reply:
-    return service.commands[Train](Train(labels=labels, options=QUICK.model_dump() | options))
-
-
-def test_the_service_trains_tells_how_it_goes_and_offers(
-    coloured: tuple[Path, list[int | None]], stack: Settings, running: Running
-) -> None:
-    synthetic.write_labels(stack.data / "labels", *coloured)
-    _train(running.service, "labels", epochs=5)
-    with pytest.raises(UserError, match="under way"):
-        _train(running.service, "labels")
-    end = running.until_done()
-    assert end.error == "" and running.offered == [end.bundle]
-    assert bundle.load(stack.data / "bundles" / end.bundle).id == end.bundle
-    assert end.metrics["frame_accuracy"] > 0.5 and "offer" in end.seconds
-
-
-def test_a_bad_label_file_ends_the_job_and_not_the_service(
-    coloured: tuple[Path, list[int | None]], stack: Settings, running: Running
-) -> None:
-    synthetic.write_labels(stack.data / "labels", coloured[0], [99] + [None] * 11)
-    _train(running.service, "labels")
-    end = running.until_done()
-    assert "episode 0" in end.error and "beyond the episode" in end.error
-    assert "beyond the episode" in running.runtime.problems and running.offered == []
-
-
-def test_a_refused_offer_and_a_dataset_that_fails_leave_the_bundles_name_in_the_state(
-    coloured: tuple[Path, list[int | None]], stack: Settings, running: Running
-) -> None:
-    synthetic.write_labels(stack.data / "labels", *coloured)
-    (stack.data / "datasets").write_text("a file where the folder should be")
-    running.refusal = "it squints"
-    _train(running.service, "labels", epochs=2, views=1, build=True)
-    end = running.until_done()
-    assert bundle.load(stack.data / "bundles" / end.bundle).id == end.bundle
-    assert end.stage == "failed" and end.metrics["frame_accuracy"] >= 0
-    assert "it squints" in end.error and f"gripwire reward swap {end.bundle}" in end.error
-    assert "the reward dataset was not built" in end.error
-
-
-@pytest.mark.parametrize("name", ["../secrets", "/etc/passwd", "none", "a" * 5000, "a\0b"])
-def test_labels_are_named_never_given_as_a_path(running: Running, name: str) -> None:
-    with pytest.raises(UserError, match="no such label file"):
-        _train(running.service, name)
-
-
-def test_an_unknown_option_is_named(
-    coloured: tuple[Path, list[int | None]], stack: Settings, running: Running
-) -> None:
-    synthetic.write_labels(stack.data / "labels", *coloured)
-    with pytest.raises(UserError, match="epoch"):
-        _train(running.service, "labels", epoch=3)
-
-
-def test_a_damaged_backbone_graph_is_made_anew(
-    coloured: tuple[Path, list[int | None]], result: tuple[Path, job.Result, list[str]], tmp_path: Path
-) -> None:
-    kept = result[1].material.store
-    good = kept.features(dataset := open_dataset(coloured[0]), dataset.episodes[0], 0)
-    (graph,) = (result[0] / "cache" / "backbones").glob("*.onnx")
-    (tmp_path / "backbones").mkdir()
-    (tmp_path / "backbones" / graph.name).write_bytes(graph.read_bytes()[:1000])
-    store = replace(kept, cache=Cache(tmp_path), _engine=None)
-    assert np.array_equal(store.features(dataset, dataset.episodes[0], 0), good)
-
-
-def test_the_labels_that_were_learnt_from_are_the_ones_that_the_bundle_names(
-    coloured: tuple[Path, list[int | None]], tmp_path: Path
-) -> None:
-    file = synthetic.write_labels(tmp_path / "labels", *coloured)
-    learnt_from = hashlib.sha256(file.read_bytes()).hexdigest()
-
-    def save_something_else(stage: str, part: float, metrics: dict[str, float]) -> None:
-        if stage == "evaluate":
-            file.write_text("{")
-
-    made = job.run(job.Task(file, tmp_path, QUICK), save_something_else)
-    assert list(made.bundle.manifest.trained_on.labels.values()) == [learnt_from]
-
-
-def test_an_interrupted_training_ends_with_the_epoch_under_way(
-    coloured: tuple[Path, list[int | None]], tmp_path: Path
-) -> None:
-    long = QUICK.model_copy(update={"epochs": 100_000, "patience": 100_000})
-
-    def interrupt(stage: str, part: float, metrics: dict[str, float]) -> None:
-        if stage == "train" and part > 0:
-            raise KeyboardInterrupt
-
-    file = synthetic.write_labels(tmp_path / "labels", *coloured)
-    with pytest.raises(KeyboardInterrupt):  # or the test's own limit ends it
-        job.run(job.Task(file, tmp_path, long), interrupt)

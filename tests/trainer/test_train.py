@@ -1,5 +1,6 @@
 """The head's training, and the model that comes out of it."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from gripwire_trainer.train import (
     logits,
     train_head,
 )
+from gripwire_trainer.views import InMemory, OnDisk, Views
+from tests.helpers import on_small_disk
 
 SHAPE = HeadShape(embeddings=4, latent=16, hidden=16)
 TRAIN, SELECT, HELD = torch.arange(0, 200), torch.arange(200, 280), torch.arange(280, 360)
@@ -36,7 +39,10 @@ def _frames(learnable: bool = True) -> Frames:
     views = torch.randn(360, 2, 8, 4)
     if learnable:
         views[success > 0, :, 0] += 3
-    return Frames(views.half(), success)
+    kept = InMemory(360, 2, views[:, 0].half())
+    for view in range(2):
+        kept.put(0, view, views[:, view].half())
+    return Frames(kept, success)
 
 
 def _head(seed: int = 0) -> Head:
@@ -187,3 +193,28 @@ def test_drift_is_near_one_for_the_training_frames_and_large_far_from_them() -> 
     assert float(own.median()) == pytest.approx(1, abs=0.15)
     strange = far.whiten(pooled + 8 * pooled.std(0)).square().mean(1).sqrt()
     assert float(strange.min()) > float(own.max())
+
+
+def test_views_come_back_from_memory_and_from_the_disk_alike(tmp_path: Path) -> None:
+    shown = torch.randint(0, 256, (7, 3, 2, 4, 5), dtype=torch.uint8)  # frames, views, and a picture's shape
+
+    def taken(views: Views) -> torch.Tensor:
+        for view in range(3):
+            views.put(0, view, shown[:4, view])
+            views.put(4, view, shown[4:, view])
+        return views.take(torch.tensor([6, 0, 3, 3]), torch.tensor([2, 0, 1, 2]))
+
+    due = shown[[6, 0, 3, 3], [2, 0, 1, 2]]
+    assert torch.equal(taken(InMemory(7, 3, shown[:, 0])), due)
+    assert torch.equal(taken(OnDisk(3, shown[:, 0], tmp_path / "cache")), due)
+    assert list((tmp_path / "cache").iterdir()) == []  # nothing is left, whatever becomes of the process
+
+
+def test_views_without_room_on_the_disk_are_an_error_that_says_so(tmp_path: Path) -> None:
+    script = (
+        "import sys, torch; from pathlib import Path; from gripwire_trainer.views import OnDisk\n"
+        "pictures = torch.zeros(9, 3, 64, 64)\n"
+        "OnDisk(1, pictures, Path(sys.argv[1]) / 'cache').put(0, 0, pictures)"
+    )
+    done = on_small_disk(disk := tmp_path / "disk", 65536, sys.executable, "-c", script, str(disk))
+    assert done.returncode == 1 and f"the disk that holds {disk / 'cache'} is full" in done.stderr

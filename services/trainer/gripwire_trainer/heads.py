@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from gripwire.errors import UserError
-from gripwire_reward.scorer import drift as length
-from gripwire_trainer import drift, train
+from gripwire_trainer import train
 from gripwire_trainer.checkpoint import Run
 from gripwire_trainer.drift import Drift
 from gripwire_trainer.episodes import Labelled
@@ -65,11 +64,11 @@ def train_heads(
         _training(material, episodes, fold, settings, number)
         for number, fold in enumerate(parts if one else folds)
     ]
-    trained = _in_threads(trainings, progress, run)
+    trained = _in_threads(trainings, material.store.backbone.heads_at_once, progress, run)
     frames = material.frames(episodes)
 
     def seen(number: int, fold: Fold, which: Sequence[int]) -> list[HeldOut]:
-        far = drift.fit(material.pooled[material.rows(fold.train)])
+        _, far = material.drift(fold.train)
         return [_see(material, frames, episodes, i, number, trained[number].best, far) for i in which]
 
     held_out = [e for n, fold in enumerate(folds) for e in seen(n, fold, fold.report)]
@@ -79,7 +78,7 @@ def train_heads(
         served=trained[len(folds) :] if one else trained,
         held_out=sorted(held_out, key=lambda e: order[e.name]),
         selected={n: seen(n, fold, fold.select) for n, fold in enumerate(folds)},
-        drift=drift.fit(material.pooled),
+        drift=material.drift(range(len(episodes)))[0],
         shape=_shape(settings),
         map_size=material.map_size,
     )
@@ -124,9 +123,9 @@ def _counted(material: Material, episodes: Sequence[Labelled], chosen: Sequence[
 
 
 def _in_threads(
-    trainings: Sequence[Training], progress: Callable[[float], None], run: Run | None
+    trainings: Sequence[Training], at_once: int, progress: Callable[[float], None], run: Run | None
 ) -> list[Trained]:
-    """Two at a time on a CPU: torch gains less from a second thread within one small head."""
+    """``at_once`` of them, which share two threads of a CPU; one on a GPU."""
     done = [0.0] * len(trainings)
     left = threading.Event()
 
@@ -142,7 +141,9 @@ def _in_threads(
         kept = run.fold(number) if run else None
         return train.train_head(trainings[number], tell, kept)
 
-    with ThreadPoolExecutor(1 if torch.cuda.is_available() else 2, "heads") as pool:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2 // at_once)
+    with ThreadPoolExecutor(1 if torch.cuda.is_available() else at_once, "heads") as pool:
         jobs = [pool.submit(work, number) for number in range(len(trainings))]
         try:
             return [job.result() for job in jobs]
@@ -150,6 +151,8 @@ def _in_threads(
             left.set()  # heads under way end with their epoch
             pool.shutdown(cancel_futures=True)
             raise
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _see(
@@ -159,10 +162,10 @@ def _see(
     index: int,
     fold: int,
     head: Learner,
-    far: Drift,
+    far: Tensor,
 ) -> HeldOut:
     rows, e = material.rows([index]), episodes[index]
-    distance = length(far.whiten(material.pooled[rows]).flatten(0, 1).numpy()).reshape(len(rows), -1)
+    distance = far[rows].numpy()
     return HeldOut(
         name=e.name, fold=fold, fps=e.dataset.fps, success=e.success, counted=e.counted,
         logit=train.logits(head, frames, rows), drift=distance[:, 0], drift_of_views=distance[:, 1:].ravel(),

@@ -188,7 +188,7 @@ def _material(
     if before and before.store is store and before.keys == keys:
         return before
     threads = task.settings.threads or min(4, os.cpu_count() or 1)
-    views = min(task.settings.views, store.backbone.most_views)
+    views = task.settings.views
     pairs = [(e.dataset, e.episode) for e in episodes]
     extract(store, pairs, views, threads, lambda part: progress(0.95 * part))
     return gather(store, episodes, views, lambda part: progress(0.95 + 0.05 * part))

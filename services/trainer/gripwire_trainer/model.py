@@ -62,6 +62,9 @@ def _rows(features: Sequence[Tensor]) -> Tensor:
 class Learner(nn.Module):
     """What is trained: :meth:`learn` judges what the cache holds, calling it judges a backbone's output."""
 
+    at_a_time = 512
+    """So many rows are learnt from, or judged, in one go."""
+
     def learn(self, cached: Tensor) -> Tensor:
         """(n, ...) as cached to logits (n,)."""
         raise NotImplementedError

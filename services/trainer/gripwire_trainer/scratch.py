@@ -11,6 +11,8 @@ _WIDTHS = (16, 32, 48, 64)
 class SmallNet(Learner):
     """Pictures (n, 3, h, w) in 0..1 to logits (n,): four strided convolutions, then what every head has."""
 
+    at_a_time = 32
+
     def __init__(self, size: tuple[int, int], shape: HeadShape) -> None:
         super().__init__()
         layers: list[nn.Module] = []

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from gripwire_trainer.model import Dropout, Learner
+from gripwire_trainer.views import Views
 
 _WARM_UP = 0.2
 _LEAST_RATE = 0.01
-_SCORED_AT_A_TIME = 128
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,12 @@ class Recipe:
 class Frames:
     """All frames that a job learns from, in all views, and whether each is success.
 
-    ``views`` (n, v, ...) are what :meth:`Learner.learn` takes, the first view being the picture as it is;
-    ``success`` (n,) float32. Trainings are given rows of it, so that no fold needs a copy.
+    ``views`` are what :meth:`Learner.learn` takes, the first being the picture as it is; ``success`` (n,)
+    float32. Trainings are given rows of it, so that no fold needs a copy.
     """
 
-    views: Tensor
+    views: Views
     success: Tensor
-
-    def take(self, rows: Tensor, views: Tensor) -> Tensor:
-        """One view of each row, (m, ...), copied row by row: indexing takes ten times as long."""
-        places = rows * self.views.shape[1] + views
-        return self.views.flatten(0, 1).index_select(0, places.to(self.views.device))
 
 
 @dataclass
@@ -133,15 +128,21 @@ class Training:
         losses = []
         for number, batch in enumerate(batches):
             self._set_rate((self.epoch + number / len(batches)) / self.recipe.epochs)
-            rows = self._train[batch]
-            drawn = torch.randint(self._frames.views.shape[1], (len(rows),), generator=self._order)
-            logit = self.head.learn(self._frames.take(rows, drawn))
-            loss = cross_entropy(logit, self._frames.success[rows], weight=self._weight[batch])
             self._optimiser.zero_grad()
-            loss.backward()
+            # A whole network's batch goes through in parts, whose gradients add up: less memory.
+            losses.append(sum(self._backward(part, len(batch)) for part in batch.split(self.head.at_a_time)))
             self._optimiser.step()
-            losses.append(loss.item())
         self._note(float(np.mean(losses)), validate(self.head, self._frames, self._select))
+
+    def _backward(self, chosen: Tensor, batch: int) -> float:
+        """Add these rows' part of the batch's loss to the gradients; the part."""
+        rows = self._train[chosen]
+        drawn = torch.randint(self._frames.views.count, (len(rows),), generator=self._order)
+        logit = self.head.learn(self._frames.views.take(rows, drawn))
+        loss = cross_entropy(logit, self._frames.success[rows], weight=self._weight[chosen])
+        loss = loss * (len(rows) / batch)
+        loss.backward()
+        return loss.item()
 
     def _note(self, train_loss: float, validation_loss: float) -> None:
         if self._stopping.improved(validation_loss):
@@ -223,8 +224,8 @@ def logits(head: Learner, frames: Frames, rows: Tensor) -> NDArray[np.float32]:
     """Logits (m,) of the first view of these rows (m,)."""
     head.eval()
     device = next(head.parameters()).device  # a head that has been trained is on the CPU again
-    chunks = rows.split(_SCORED_AT_A_TIME)
-    parts = [head.learn(frames.take(c, torch.zeros_like(c)).to(device)) for c in chunks]
+    chunks = rows.split(head.at_a_time)
+    parts = [head.learn(frames.views.take(c, torch.zeros_like(c)).to(device)) for c in chunks]
     return torch.cat(parts).cpu().numpy()
 
 
