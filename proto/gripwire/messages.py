@@ -97,6 +97,14 @@ class Reward(Message):
     stages_ms: dict[str, float] = Field(
         default_factory=dict, description="receive, decode, preprocess, score, decide: milliseconds each"
     )
+    latched: bool = Field(False, description="`decision` is held since an earlier frame of this episode")
+    step: int = Field(0, description="frames judged since the episode began, this one included")
+    overrides: dict[str, float | bool | str] = Field(
+        default_factory=dict, description="what differs from the bundle's own decision rule, and its value"
+    )
+    other_frames: dict[str, int] = Field(
+        default_factory=dict, description="seq of the frames of further cameras that were judged with it"
+    )
 
 
 class EpisodeState(Message):
@@ -124,6 +132,14 @@ class Label(Message):
     by: str = ""
 
 
+class Disagreement(Wire):
+    """A frame of which the serving bundle and one that was offered say different things."""
+
+    frame_seq: int
+    serving: float | None = Field(None, description="probability; None when not valid")
+    offered: float | None = None
+
+
 class ModelState(Message):
     """`model`: the serving bundle and what became of the last offer. Latched: new readers get it at once."""
 
@@ -134,6 +150,16 @@ class ModelState(Message):
     offer: str = Field("", description="the bundle the event is about")
     reason: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
+    waiting: str = Field("", description="the bundle that will serve when the freeze ends")
+    frozen_by: str = Field("", description="who holds the model; empty when nobody does")
+    frozen_s: float = Field(0.0, description="seconds that the hold still lasts unless it is renewed")
+    overrides: dict[str, float | bool | str] = Field(
+        default_factory=dict, description="what differs from the bundle's own decision rule, and its value"
+    )
+    shadow_frames: int = Field(0, description="frames that the offer was compared on before it served")
+    disagreements: list[Disagreement] = Field(
+        default_factory=list, description="of those, where the two differ: the worst 20"
+    )
 
 
 class TrainerState(Message):
@@ -259,7 +285,47 @@ class Swap(Command):
 
 
 class Rollback(Command):
-    """reward: return to the bundle that served before."""
+    """reward: return to the bundle that served before. ``force``: even while a consumer holds the model."""
+
+    expects = Done
+    force: bool = False
+
+
+class Freeze(Command):
+    """reward: hold the serving model for ``lease_s``; ask again before it ends to renew it."""
+
+    expects = Done
+    by: str = Field(min_length=1, max_length=100)
+    lease_s: float = Field(30.0, gt=0, le=86400)
+
+
+class Thaw(Command):
+    """reward: let go of the model. ``force``: whoever holds it."""
+
+    expects = Done
+    by: str = ""
+    force: bool = False
+
+
+class Override(Command):
+    """reward: change the decision rule from now on. What is None stays; ``clear`` returns to the settings'
+    and the bundle's own first. ``force``: even while a consumer holds the model."""
+
+    expects = Done
+    threshold: float | None = None
+    release: float | None = None
+    window_s: float | None = None
+    needed_s: float | None = None
+    min_steps_s: float | None = None
+    gate: str | None = Field(None, description="empty: no gate")
+    latch: bool | None = None
+    clear: bool = False
+    force: bool = False
+
+
+class NewEpisode(Command):
+    """reward: an episode begins: the window, `min_steps` and a latched success start anew. (A recorder that
+    runs says so by itself, on `episode`.)"""
 
     expects = Done
 
@@ -292,6 +358,6 @@ COMMANDS: dict[str, type[Command]] = {
     command.__name__: command
     for command in (
         Goal, Reset, Hold, Release, StartEpisode, StopEpisode, DiscardEpisode,
-        Train, Offer, Swap, Rollback, ResetBench, Fault,
+        Train, Offer, Swap, Rollback, Freeze, Thaw, Override, NewEpisode, ResetBench, Fault,
     )
 }  # fmt: skip

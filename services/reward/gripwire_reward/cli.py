@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from gripwire import control
 from gripwire.bus import Latest
 from gripwire.cli import options
 from gripwire.errors import UserError
-from gripwire.messages import ModelState, Reward, Rollback, Swap
+from gripwire.messages import Freeze, ModelState, Override, Reward, Rollback, Swap, Thaw
+from gripwire.settings import Settings
 from gripwire_reward.ask import ask
 
 app = typer.Typer(
@@ -21,6 +23,9 @@ BundleArg = Annotated[
 ]
 
 
+Force = Annotated[bool, typer.Option("--force", help="Even while somebody holds the model.")]
+
+
 @app.command()
 def run(
     config: options.Config = None,
@@ -29,12 +34,15 @@ def run(
     camera: Annotated[
         str | None, typer.Option(help="Camera slot to judge; the first one by default.")
     ] = None,
+    rate_hz: Annotated[
+        float | None, typer.Option(help="Rewards per second; one for every frame by default.")
+    ] = None,
 ) -> None:
     """Run the reward service in the foreground."""
     from gripwire import service
     from gripwire_reward.service import RewardService
 
-    settings = options.load(config, data, port_base, reward__camera=camera)
+    settings = options.load(config, data, port_base, reward__camera=camera, reward__rate_hz=rate_hz)
     raise typer.Exit(service.run("reward", settings, RewardService))
 
 
@@ -58,12 +66,69 @@ def rollback(
     config: options.Config = None,
     data: options.Data = None,
     port_base: options.PortBase = None,
+    force: Force = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the outcome.")] = 30.0,
     as_json: options.Json = False,
 ) -> None:
     """Return to the bundle that served before."""
     settings = options.load(config, data, port_base)
-    _report(ask(settings, Rollback(), timeout), as_json)
+    _report(ask(settings, Rollback(force=force), timeout), as_json)
+
+
+@app.command()
+def freeze(
+    by: Annotated[str, typer.Option(help="Who holds it; only the same name renews and lets go.")],
+    lease: Annotated[float, typer.Option(help="Seconds after which it ends by itself.")] = 3600.0,
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+) -> None:
+    """Hold the serving model and its rule: swaps wait until `thaw`, or until the lease is over."""
+    settings = options.load(config, data, port_base)
+    _tell(settings, Freeze(by=by, lease_s=lease))
+
+
+@app.command()
+def thaw(
+    by: Annotated[str, typer.Option(help="Who holds it.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Whoever holds it.")] = False,
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+) -> None:
+    """Let go of the model; a bundle that waits is verified and serves."""
+    settings = options.load(config, data, port_base)
+    _tell(settings, Thaw(by=by, force=force))
+
+
+@app.command()
+def override(
+    threshold: Annotated[float | None, typer.Option(help="A frame counts for success from here on.")] = None,
+    release: Annotated[float | None, typer.Option(help="A frame counts against it below this.")] = None,
+    window_s: Annotated[float | None, typer.Option(help="Length of the window, seconds.")] = None,
+    needed_s: Annotated[float | None, typer.Option(help="How much of it must agree, seconds.")] = None,
+    min_steps_s: Annotated[
+        float | None, typer.Option(help="Seconds of an episode before success can count.")
+    ] = None,
+    gate: Annotated[
+        str | None, typer.Option(help="Condition on the robot, e.g. '5 < gripper < 60'; '' for none.")
+    ] = None,
+    latch: Annotated[
+        bool | None, typer.Option("--latch/--no-latch", help="Success stays for the rest of an episode.")
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="First forget what was overridden before.")] = False,
+    force: Force = False,
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+) -> None:
+    """Decide otherwise than the bundle says, from now on and after restarts; every reward shows it."""
+    settings = options.load(config, data, port_base)
+    changes = Override(
+        threshold=threshold, release=release, window_s=window_s, needed_s=needed_s, min_steps_s=min_steps_s,
+        gate=gate, latch=latch, clear=clear, force=force,
+    )  # fmt: skip
+    _tell(settings, changes)
 
 
 @app.command()
@@ -137,6 +202,10 @@ def score(
         typer.echo(f"{rows} frames of {len(scores)} episodes scored, {successes} decided as success -> {out}")
 
 
+def _tell(settings: Settings, command: Freeze | Thaw | Override) -> None:
+    typer.echo(control.request(settings.topics.control("reward"), "reward", command).text)
+
+
 def _install(bundle: str, bundles_root: Path) -> str:
     """The id of a bundle under the data root; one that lies elsewhere is verified and copied there first,
     because paths never travel to a service."""
@@ -151,8 +220,19 @@ def _install(bundle: str, bundles_root: Path) -> str:
 def _report(state: ModelState, as_json: bool) -> None:
     if as_json:
         options.emit(state.model_dump(mode="json"))
+    elif state.event == "waiting":
+        typer.echo(f"{state.offer} waits: {state.reason}; {state.serving or 'no bundle'} goes on serving")
     else:
+        if state.shadow_frames:
+            differ = len(state.disagreements)
+            typer.echo(f"compared on {state.shadow_frames} live frames: {differ or 'no'} disagreements")
+        for d in state.disagreements:
+            typer.echo(f"  frame {d.frame_seq}: before {_shown(d.serving)}, now {_shown(d.offered)}")
         typer.echo(f"serving {state.serving}, epoch {state.epoch} (before: {state.previous or 'none'})")
+
+
+def _shown(probability: float | None) -> str:
+    return "not valid" if probability is None else f"{probability:.3f}"
 
 
 def _print_status(state: ModelState, last: Reward | None) -> None:
@@ -161,6 +241,13 @@ def _print_status(state: ModelState, last: Reward | None) -> None:
     )
     if state.event == "refused":
         typer.echo(f"refused   {state.offer}: {state.reason}")
+    if state.frozen_by:
+        typer.echo(f"held      by {state.frozen_by}, at most {state.frozen_s:.0f} s more")
+    if state.waiting:
+        typer.echo(f"waiting   {state.waiting}")
+    if state.overrides:
+        listed = ", ".join(f"{name} = {value}" for name, value in state.overrides.items())
+        typer.echo(f"overrides {listed}")
     if last is None:
         typer.echo("reward    nothing published within 1 s")
     elif not last.valid:

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from gripwire.errors import UserError
+from gripwire.messages import RobotState
 
-REWARD = "next.reward"
-"""LeRobot's column for it."""
+REWARD, STATE = "next.reward", "observation.state"
+"""LeRobot's columns for them."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,22 @@ def columns(episode: Episode, names: list[str]) -> dict[str, NDArray[Any]]:
     """
     table = rows(episode, names)
     return {name: np.asarray(table[name].to_pylist()) for name in names}
+
+
+def states(dataset: Dataset, episode: Episode) -> list[RobotState]:
+    """The robot's state in each row, as far as the dataset has it: joint positions.
+
+    Raises:
+        UserError: as :func:`rows`.
+    """
+    names = dataset.features.get(STATE, {}).get("names") or []
+    if isinstance(names, dict):  # older datasets group them: {"motors": [...]}
+        names = next(iter(names.values()), [])
+    joints = [str(name).removesuffix(".pos").removeprefix("main_") for name in names]
+    if not joints:
+        return [RobotState(position={}) for _ in range(episode.length)]
+    values = columns(episode, [STATE])[STATE].tolist()
+    return [RobotState(position=dict(zip(joints, row, strict=False))) for row in values]
 
 
 def frames(dataset: Dataset, episode: Episode, key: str) -> Iterator[NDArray[np.uint8]]:

@@ -1,11 +1,15 @@
 """From probabilities to one verdict: k of the last n frames, with hysteresis. A pure state machine."""
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gripwire.errors import UserError
+from gripwire_reward import gate
 
 
 class DecisionRule(BaseModel):
@@ -19,6 +23,8 @@ class DecisionRule(BaseModel):
     needed_s: float = Field(0.3, gt=0, description="how much of the window must agree: k frames")
     min_steps_s: float = Field(0.0, ge=0, description="time after a reset before success can count")
     fitted_hz: float = Field(10.0, gt=0, description="frame rate the rule was fitted at")
+    gate: str = Field("", description="condition on the robot's own state (see gate.py); empty: none")
+    latch: bool = Field(False, description="once decided, success stays for the rest of the episode")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -27,7 +33,31 @@ class DecisionRule(BaseModel):
         if not self.window_s / 2 < self.needed_s <= self.window_s:
             # With half or less of the window, yes and no could both be due at once.
             raise ValueError("`needed_s` must be more than half of `window_s` and at most all of it")
+        if self.gate:
+            try:
+                gate.parse(self.gate)
+            except UserError as e:
+                raise ValueError(str(e)) from e
         return self
+
+
+def overridden(rule: DecisionRule, changes: Mapping[str, float | bool | str]) -> DecisionRule:
+    """The rule with some of its fields changed. What hangs on a changed field keeps its proportion to it:
+    ``release`` to ``threshold``, ``needed_s`` to ``window_s``.
+
+    Raises:
+        UserError: the result is no rule.
+    """
+    together = dict(changes)
+    for leader, follower in (("threshold", "release"), ("window_s", "needed_s")):
+        if leader in changes and follower not in changes and isinstance(new := changes[leader], float | int):
+            together[follower] = getattr(rule, follower) * new / getattr(rule, leader)
+    try:
+        return DecisionRule.model_validate(rule.model_dump() | together)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = f"`{'.'.join(str(part) for part in first['loc'])}`: " if first["loc"] else ""
+        raise UserError(f"{where}{first['msg'].removeprefix('Value error, ')}") from e
 
 
 class Steps(BaseModel):
@@ -52,10 +82,12 @@ def at_rate(rule: DecisionRule, rate_hz: float) -> Steps:
 
 
 class Decider:
-    """Feed it one probability per frame, in order; it answers whether success is decided.
+    """Feed it one frame after the other; it answers whether success is decided.
 
-    ``None`` stands for a frame without a valid score: it forgets the window and the verdict, so that
-    evidence from before a gap never adds up with evidence after it.
+    A probability of ``None`` stands for a frame without a valid score: it forgets the window and the
+    verdict, so that evidence from before a gap never adds up with evidence after it. A frame at which the
+    gate is shut counts against success, whatever its probability. With ``latch`` a success that was decided
+    stays until :meth:`reset`; frames without a valid score are not success even then.
     """
 
     def __init__(self, rule: DecisionRule, rate_hz: float) -> None:
@@ -63,33 +95,49 @@ class Decider:
         self.rate_hz = rate_hz
         self.steps = at_rate(rule, rate_hz)
         self._window: deque[float] = deque(maxlen=self.steps.n)
-        self._seen = 0
-        self.decision = False
+        self.reset()
 
     def reset(self) -> None:
         """A new episode begins."""
         self._window.clear()
-        self._seen = 0
-        self.decision = False
+        self.seen = 0
+        self.decision = self.latched = False
+        self._held = False
 
-    def update(self, probability: float | None) -> bool:
+    def resume(self, before: "Decider") -> None:
+        """Go on in the same episode that ``before`` was judging: its frames and its latched success count,
+        its window does not."""
+        self.seen, self._held = before.seen, before._held
+
+    def update(self, probability: float | None, gate: bool = True) -> bool:
         """Take in one frame; True when success is decided at this frame."""
-        self._seen += 1
+        self.seen += 1
+        self.latched = False
         if probability is None:
             self._window.clear()
             self.decision = False
             return False
-        self._window.append(probability)
+        self._window.append(probability if gate else 0.0)
         if self.decision:
             against = sum(p < self.rule.release for p in self._window)
             self.decision = against < self.steps.k
         else:
             for_it = sum(p >= self.rule.threshold for p in self._window)
-            self.decision = for_it >= self.steps.k and self._seen > self.steps.min_steps
-        return self.decision
+            self.decision = for_it >= self.steps.k and self.seen > self.steps.min_steps
+        decided = self.decision and gate
+        if self.rule.latch:
+            self.latched = self._held and not decided
+            self._held = self._held or decided
+            return self._held
+        return decided
 
 
-def decide_all(probabilities: Iterable[float | None], rule: DecisionRule, rate_hz: float) -> list[bool]:
-    """The decision at every frame of one episode, from a fresh start."""
+def decide_all(
+    probabilities: Iterable[float | None],
+    rule: DecisionRule,
+    rate_hz: float,
+    gates: Iterable[bool] = itertools.repeat(True),
+) -> list[bool]:
+    """The decision at every frame of one episode, from a fresh start; ``gates``: whether it was open."""
     decider = Decider(rule, rate_hz)
-    return [decider.update(p) for p in probabilities]
+    return [decider.update(p, gate) for p, gate in zip(probabilities, gates, strict=False)]

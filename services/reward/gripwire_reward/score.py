@@ -1,6 +1,6 @@
 """Scores a dataset with a bundle, offline, by the code that serves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from gripwire.errors import UserError
 from gripwire.files import write_whole
-from gripwire_reward import calibration
-from gripwire_reward.datasets import Dataset, Episode, frames
-from gripwire_reward.decision import decide_all
+from gripwire_reward import calibration, gate
+from gripwire_reward.datasets import Dataset, Episode, frames, states
+from gripwire_reward.decision import decide_all, overridden
 from gripwire_reward.preprocess import preprocess
 from gripwire_reward.scorer import Scorer, drift
 
@@ -34,30 +34,54 @@ class EpisodeScores:
     """Why a frame is not valid; empty where it is. A frame that is not valid is never above."""
 
 
-def score_episode(scorer: Scorer, dataset: Dataset, episode: Episode) -> EpisodeScores:
-    """Every frame of one episode, each batch through the graph that serves.
+def score_episode(
+    scorer: Scorer, dataset: Dataset, episode: Episode, overrides: Mapping[str, float | bool | str] = {}
+) -> EpisodeScores:
+    """Every frame of one episode, each batch through the graph that serves; ``overrides`` of its rule.
 
     Raises:
-        UserError: the dataset lacks the camera, or its frames have another size than the model wants.
+        UserError: the dataset lacks a camera, or its frames have another size than the model wants.
     """
-    contract, manifest = scorer.contract, scorer.bundle.manifest
+    manifest = scorer.bundle.manifest
+    rule = overridden(manifest.decision, overrides)
     scored: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-    batch: list[NDArray[np.float32]] = []
-    for image in frames(dataset, episode, dataset.camera(contract.key)):
-        batch.append(preprocess(image, contract))
-        if len(batch) == _BATCH:
-            scored.append(scorer.batch(np.stack(batch)))
+    batch: list[tuple[NDArray[np.float32], ...]] = []
+
+    def flush() -> None:
+        if batch:
+            scored.append(scorer.batch(*(np.stack(inputs) for inputs in zip(*batch, strict=True))))
             batch.clear()
-    if batch:
-        scored.append(scorer.batch(np.stack(batch)))
+
+    seen = [frames(dataset, episode, dataset.camera(contract.key)) for contract in scorer.contracts]
+    for images in zip(*seen, strict=True):
+        batch.append(tuple(preprocess(i, c) for i, c in zip(images, scorer.contracts, strict=True)))
+        if len(batch) == _BATCH:
+            flush()
+    flush()
     logit = np.concatenate([part[0] for part in scored]) if scored else np.zeros(0, np.float32)
     far = np.concatenate([drift(part[1]) for part in scored]) if scored else np.zeros(0, np.float32)
-    reason = [scorer.strange(float(d)) for d in far]
+    gates, missing = _gates(rule.gate, dataset, episode)
+    reason = [scorer.strange(float(d)) or why for d, why in zip(far, missing, strict=True)]
     probability = calibration.apply(logit, manifest.calibration)
     known = [None if why else p for p, why in zip(probability.tolist(), reason, strict=True)]
-    above = (probability >= manifest.decision.threshold) & (np.array(reason, object) == "")
-    decision = np.array(decide_all(known, manifest.decision, dataset.fps), bool)
+    above = (probability >= rule.threshold) & (np.array(reason, object) == "")
+    decision = np.array(decide_all(known, rule, dataset.fps, gates), bool)
     return EpisodeScores(episode.index, logit, probability, above, decision, far, reason)
+
+
+def _gates(text: str, dataset: Dataset, episode: Episode) -> tuple[list[bool], list[str]]:
+    """Per row: whether the gate is open, and why that cannot be told (empty where it can)."""
+    if not text:
+        return [True] * episode.length, [""] * episode.length
+    condition, opened, missing = gate.parse(text), [], []
+    for state in states(dataset, episode):
+        try:
+            opened.append(condition.holds(state))
+            missing.append("")
+        except gate.MissingState as e:
+            opened.append(False)
+            missing.append(str(e))
+    return opened, missing
 
 
 def score_dataset(scorer: Scorer, dataset: Dataset) -> Iterator[EpisodeScores]:

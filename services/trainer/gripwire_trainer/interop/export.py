@@ -207,7 +207,7 @@ def _compare(bundle: Bundle, aside: Path) -> tuple[float, float]:
 
     scorer = Scorer(bundle)
     contract = scorer.contract
-    frames = read_golden(bundle.file("golden.npz"))[0]
+    (frames,) = read_golden(bundle.file("golden.npz"))[0]
     logits = scorer.batch(np.stack([preprocess(frame, contract) for frame in frames]))[0]
     due = calibration.apply(logits, bundle.manifest.calibration)
     config = RewardModelConfig.from_pretrained(aside)
