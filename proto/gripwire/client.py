@@ -53,13 +53,13 @@ class RewardStream:
         loaded = settings.load(Path(config) if config else None, {"port_base": port_base})
         self.timeout_s = timeout_s
         self._topic = loaded.topics["reward"]
-        self._control = loaded.topics.control("reward")
+        self.control_endpoint = loaded.topics.control("reward")
         self._kept: deque[Received[Reward]] = deque(maxlen=_HISTORY)
         self._count = 0
         self._lost = self._refused = 0
         self._refusal = ""
         self._fresh = threading.Condition()
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], object]] = []
         self._stop = threading.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reward stream", daemon=True)
@@ -210,7 +210,7 @@ class RewardStream:
         Raises:
             UserError: the service does not answer, or another consumer holds it.
         """
-        client = control.Client(self._control, "reward")
+        client = control.Client(self.control_endpoint, "reward")
         client.ask(Freeze(by=by, lease_s=lease_s))
         ended = threading.Event()
 
@@ -230,7 +230,7 @@ class RewardStream:
                 client.ask(Thaw(by=by), timeout_s=2.0)
             client.close()
 
-    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+    def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
         """Have ``listener`` called, from the stream's own thread, after every reward; call what is returned
         to end that."""
         with self._fresh:
