@@ -16,7 +16,19 @@ from gripwire import control, messages, wire
 from gripwire import topics as registry
 from gripwire.bus import Publisher
 from gripwire.control import Server
-from gripwire.messages import COMMANDS, Bench, Command, Done, Goal, Label, Message, Reward, Sent, Wire
+from gripwire.messages import (
+    COMMANDS,
+    Bench,
+    Command,
+    Disagreement,
+    Done,
+    Goal,
+    Label,
+    Message,
+    Reward,
+    Sent,
+    Wire,
+)
 from gripwire.settings import Bus
 from gripwire.topics import Topic, Topics
 from tests.helpers import ending
@@ -136,6 +148,8 @@ def _wire_type(annotation: Any) -> str:
         return (
             "map" if arguments[1] is Any else f"map {_wire_type(arguments[0])} → {_wire_type(arguments[1])}"
         )
+    if origin is list:
+        return f"array of {_wire_type(arguments[0])}"
     if origin is tuple:
         return f"array of {len(arguments)} {_wire_type(arguments[0])}"
     return str(annotation.__name__)
@@ -172,7 +186,7 @@ def test_every_command_is_there_with_its_service_and_its_reply() -> None:
     }
 
 
-@pytest.mark.parametrize("model", [*COMMANDS.values(), Done, Sent, Bench])
+@pytest.mark.parametrize("model", [*COMMANDS.values(), Done, Sent, Bench, Disagreement])
 def test_the_fields_of_every_command_and_reply_are_those_of_the_code(model: type[Wire]) -> None:
     if model.model_fields:
         assert _told(model.__name__) == _fields(model)

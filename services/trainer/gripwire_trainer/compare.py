@@ -41,13 +41,13 @@ class Verdict:
 
 def judge_new(held_out: Sequence[HeldOut], selected: Mapping[int, Sequence[HeldOut]]) -> list[Judged]:
     """As :func:`evaluate.report` says, but for drift, which two bundles of nearly the same episodes see
-    alike."""
-    without = {fold: [_without_drift(e) for e in episodes] for fold, episodes in selected.items()}
-    return evaluate.report([_without_drift(e) for e in held_out], without)
+    alike, and for the gate, which is none of the model's doing."""
+    without = {fold: [_model_alone(e) for e in episodes] for fold, episodes in selected.items()}
+    return evaluate.report([_model_alone(e) for e in held_out], without)
 
 
-def _without_drift(e: HeldOut) -> HeldOut:
-    return replace(e, drift=np.zeros_like(e.drift), drift_of_views=e.drift_of_views[:0])
+def _model_alone(e: HeldOut) -> HeldOut:
+    return replace(e, drift=np.zeros_like(e.drift), drift_of_views=e.drift_of_views[:0], gate=None)
 
 
 def judge_serving(serving: Bundle, store: FeatureStore, episodes: Sequence[Labelled]) -> list[Judged]:

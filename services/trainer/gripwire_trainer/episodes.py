@@ -28,6 +28,8 @@ class Labelled:
     """The label file that speaks of it, without its suffix."""
     session: str
     """As the recorder wrote it; empty where none is known."""
+    gate: NDArray[np.bool_] | None = None
+    """Whether the bundle's gate was open, where it has one."""
 
 
 def read_episodes(target: Path, settings: TrainerSettings) -> list[Labelled]:

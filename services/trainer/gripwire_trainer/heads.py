@@ -169,4 +169,5 @@ def _see(
     return HeldOut(
         name=e.name, fold=fold, fps=e.dataset.fps, success=e.success, counted=e.counted,
         logit=train.logits(head, frames, rows), drift=distance[:, 0], drift_of_views=distance[:, 1:].ravel(),
+        gate=e.gate,
     )  # fmt: skip

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from gripwire.errors import UserError
 from gripwire_reward.bundle import Bundle, Manifest, TrainedOn
-from gripwire_trainer import bundle_out, evaluate, labels, report, split
+from gripwire_reward.decision import DecisionRule
+from gripwire_trainer import bundle_out, evaluate, gates, labels, report, split
 from gripwire_trainer.backbone import open_backbone
 from gripwire_trainer.builder import Builder, WarmBuilder
 from gripwire_trainer.cache import Cache
@@ -108,7 +109,9 @@ def run(
     torch.set_num_threads(1)  # heads are small: a second thread costs more than it gives
     with stages.stage("read"):
         split.check_unit(task.settings.split)
-        episodes = read_episodes(task.target, task.settings)
+        found = read_episodes(task.target, task.settings)
+        gate = gates.choose(found, task.settings)
+        episodes = gates.apply(gate, found)
         read_from = _label_hashes(task)
         store = bench.store = _store(task, episodes, bench)
     builder = bench.builder(task.target, task.data, task.settings.build)
@@ -122,11 +125,12 @@ def run(
             apart = outcome.served if outcome.served != outcome.heads else []
             kept.finish([t.curve for t in (*outcome.heads, *apart)])
         with stages.stage("evaluate"):
-            judged = evaluate.report(outcome.held_out, outcome.selected)
+            demand = _demand(task.settings, gate)
+            judged = evaluate.report(outcome.held_out, outcome.selected, demand)
             metrics = evaluate.measure(judged)
             stages.metrics.update({name: round(metric.value, 5) for name, metric in metrics.items()})
         with stages.stage("bundle"):
-            fitted = evaluate.fit(outcome.held_out)
+            fitted = evaluate.fit(outcome.held_out, demand)
             manifest = Manifest(
                 created=bundle_out.now(),
                 name=task.target.stem,
@@ -137,7 +141,11 @@ def run(
                 drift_limit=fitted.drift_limit,
                 metrics=metrics,
                 note=evaluate.note(
-                    len(folds), len(outcome.served), unit, reading_step(episodes, task.settings)
+                    len(folds),
+                    len(outcome.served),
+                    unit,
+                    reading_step(episodes, task.settings),
+                    task.settings,
                 ),
                 licence=f"backbone: {store.backbone.licence}; heads: as the datasets they were trained on",
                 trained_on=_provenance(task, episodes, folds, store, read_from),
@@ -192,6 +200,11 @@ def _material(
     pairs = [(e.dataset, e.episode) for e in episodes]
     extract(store, pairs, views, threads, lambda part: progress(0.95 * part))
     return gather(store, episodes, views, lambda part: progress(0.95 + 0.05 * part))
+
+
+def _demand(settings: TrainerSettings, gate: str) -> evaluate.Demand:
+    given = DecisionRule(gate=gate, min_steps_s=settings.min_steps_s, latch=settings.latch)
+    return evaluate.Demand(settings.false_success_budget, given)
 
 
 def _folds(episodes: Sequence[Labelled], settings: TrainerSettings) -> tuple[list[Fold], str]:

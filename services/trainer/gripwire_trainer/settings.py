@@ -1,11 +1,15 @@
 """`[trainer]` of gripwire.toml, and what `train` can be told."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from gripwire.errors import UserError
 from gripwire.settings import Section
+from gripwire_reward import gate
 
+AUTO = "auto"
 Range = tuple[float, float]
 
 
@@ -60,6 +64,18 @@ class TrainerSettings(Section):
     embeddings: int = Field(8, ge=1, description="learned maps by which each channel is pooled")
     latent: int = Field(64, ge=1, description="width of the layer behind the pooling")
     hidden: int = Field(64, ge=1, description="width of the next")
+    budget: str = Field(
+        "1 false success in 100 failed episodes",
+        pattern=r"^\d+ false success(es)? in [1-9]\d* failed episodes?$",
+        description="what the decision rule may cost; it is as quick as this allows",
+    )
+    gate: str = Field(
+        "",
+        description="condition on the robot's state that success needs, e.g. `5 < gripper < 60`; auto: the "
+        "range that the gripper has in the frames labelled success",
+    )
+    min_steps_s: float = Field(0.0, ge=0, description="seconds of an episode before success can count")
+    latch: bool = Field(False, description="once decided, success stays for the rest of an episode")
     seed: int = Field(0, ge=0, lt=2**32)
     split: str = Field(
         "auto",
@@ -76,3 +92,19 @@ class TrainerSettings(Section):
         20.0, gt=0, description="bound on cache/, in 10^9 bytes; the least used goes first"
     )
     build: bool = Field(True, description="whether training from label files also writes the reward dataset")
+
+    @property
+    def false_success_budget(self) -> float:
+        """The share of failed episodes that may be taken for success."""
+        wrong, failed = (int(number) for number in re.findall(r"\d+", self.budget))
+        return wrong / failed
+
+    @field_validator("gate")
+    @classmethod
+    def _is_a_gate(cls, text: str) -> str:
+        if text not in ("", AUTO):
+            try:
+                gate.parse(text)
+            except UserError as e:
+                raise ValueError(str(e)) from e
+        return text
