@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +14,8 @@ from gripwire.messages import Freeze, ModelState, Override, Reward, Rollback, Sw
 from gripwire.settings import Settings
 from gripwire_reward.ask import ask
 
+Kind = Literal["decision", "above", "probability"]
+
 app = typer.Typer(
     no_args_is_help=True, help="Score every camera frame with a verified model and publish the reward."
 )
@@ -23,6 +25,12 @@ BundleArg = Annotated[
 ]
 
 
+DatasetArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET", help="A LeRobot dataset's folder, or its name under the data folder's datasets/."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Even while somebody holds the model.")]
 
 
@@ -160,13 +168,7 @@ def status(
 @app.command()
 def score(
     bundle: BundleArg,
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATASET",
-            help="A LeRobot dataset's folder, or its name under the data folder's datasets/.",
-        ),
-    ],
+    dataset: DatasetArg,
     out: Annotated[
         Path, typer.Option("--out", metavar="SCORES.parquet", help="One row per frame is written here.")
     ],
@@ -200,6 +202,62 @@ def score(
         options.emit(summary)
     else:
         typer.echo(f"{rows} frames of {len(scores)} episodes scored, {successes} decided as success -> {out}")
+
+
+@app.command()
+def rescore(
+    dataset: DatasetArg,
+    bundle: BundleArg,
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE.parquet",
+            help="A new dataset with these rewards, under the data folder's datasets/ or where a path says; "
+            "or a file with one row per frame.",
+        ),
+    ],
+    reward: Annotated[
+        Kind, typer.Option(help="What becomes the reward of a frame: 0 or 1, or the probability itself.")
+    ] = "decision",
+    config: options.Config = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Recompute the rewards of a recording or a replay buffer with another bundle. The source stays."""
+    from gripwire_reward import bundle as bundles
+    from gripwire_reward import rescore as again
+    from gripwire_reward.datasets import open_dataset, resolve
+    from gripwire_reward.score import score_dataset, write_scores
+    from gripwire_reward.scorer import Scorer
+
+    settings = options.load(config, data)
+    source = open_dataset(resolve(dataset, settings.data / "datasets"))
+    target = Path(out).expanduser()
+    if target.suffix != ".parquet":
+        target = target if target.parent != Path() else settings.data / "datasets" / out
+        if target.exists():
+            raise UserError(f"{target} exists already and is never overwritten; choose another name")
+    scorer = Scorer(bundles.load(bundles.find(bundle, settings.data / "bundles", allow_path=True)))
+    scores = list(score_dataset(scorer, source))
+    if target.suffix == ".parquet":
+        write_scores(scores, target)
+    else:
+        again.write_dataset(source, scores, reward, scorer.bundle.id, target)
+    summary = {
+        "bundle": scorer.bundle.id,
+        "dataset": str(source.path),
+        "out": str(target),
+        "episodes": len(scores),
+        "frames": sum(len(s.logit) for s in scores),
+        "changed": again.changed_rows(source, scores, reward),
+        "not_valid": sum(bool(why) for s in scores for why in s.reason),
+    }
+    if as_json:
+        options.emit(summary)
+        return
+    changed = "the source has no rewards" if summary["changed"] is None else f"{summary['changed']} changed"
+    counted = f"{summary['frames']} rewards of {len(scores)} episodes"
+    typer.echo(f"{counted}, {changed}, {summary['not_valid']} not valid -> {target}")
 
 
 def _tell(settings: Settings, command: Freeze | Thaw | Override) -> None:
