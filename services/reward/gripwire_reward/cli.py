@@ -1,5 +1,7 @@
 """`gripwire reward ...`"""
 
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,8 +15,10 @@ from gripwire.errors import UserError
 from gripwire.messages import Freeze, ModelState, Override, Reward, Rollback, Swap, Thaw
 from gripwire.settings import Settings
 from gripwire_reward.ask import ask
+from gripwire_reward.settings import RewardSettings
 
 Kind = Literal["decision", "above", "probability"]
+Where = Literal["auto", "window", "page", "terminal"]
 
 app = typer.Typer(
     no_args_is_help=True, help="Score every camera frame with a verified model and publish the reward."
@@ -258,6 +262,49 @@ def rescore(
     changed = "the source has no rewards" if summary["changed"] is None else f"{summary['changed']} changed"
     counted = f"{summary['frames']} rewards of {len(scores)} episodes"
     typer.echo(f"{counted}, {changed}, {summary['not_valid']} not valid -> {target}")
+
+
+@app.command()
+def preview(
+    source: Annotated[
+        str | None, typer.Option(help="Camera slot; the one that is judged, else the first.")
+    ] = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="Judge with this bundle here, in place of what the service says.")
+    ] = None,
+    where: Annotated[
+        Where, typer.Option(help="auto: a window where there is a display, else a page for a browser.")
+    ] = "auto",
+    port: Annotated[int, typer.Option(help="Of the page; 0 for any.")] = 0,
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+) -> None:
+    """Watch the live picture, the model's exact input, its probability and the decision."""
+    from gripwire_reward import bundle as bundles
+    from gripwire_reward.preview import run as showing
+    from gripwire_reward.preview.feed import BundleFeed, ServiceFeed
+    from gripwire_reward.preview.session import Session
+
+    settings = options.load(config, data, port_base)
+    camera = source or settings.section("reward", RewardSettings).camera or settings.cameras[0]
+    if camera not in settings.cameras:
+        raise UserError(f"no camera `{camera}`; there are: {', '.join(settings.cameras)}")
+    if bundle:
+        found = bundles.load(bundles.find(bundle, settings.data / "bundles", allow_path=True))
+        session = Session(settings, BundleFeed(settings, camera, found), found.manifest.decision.threshold)
+    else:
+        session = Session(settings, ServiceFeed(settings, camera))
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        showing.run(session, showing.choose(where), settings.bus.bind, port, stopped.is_set)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        session.close()
+        if session.said:
+            typer.echo(session.said)
 
 
 def _tell(settings: Settings, command: Freeze | Thaw | Override) -> None:

@@ -1,0 +1,147 @@
+"""Where the preview's pictures and verdicts come from: the running service, or a bundle of one's choice."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gripwire.bus import Latest, Queued, Received
+from gripwire.errors import UserError
+from gripwire.messages import Frame, Reward
+from gripwire.settings import Settings
+from gripwire_reward import bundle as bundles
+from gripwire_reward.bundle import Bundle
+from gripwire_reward.decision import Decider
+from gripwire_reward.decode import decode
+from gripwire_reward.preprocess import InputContract, crop_and_resize
+from gripwire_reward.scorer import Scorer
+
+_REMEMBERED = 90
+"""Frames kept until their reward comes: three seconds."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One moment: the picture (H, W, 3) uint8 RGB, what the model sees of it, and its verdict.
+
+    ``sees`` is None without a bundle, or when the picture is not one it can see.
+    """
+
+    picture: NDArray[np.uint8]
+    sees: NDArray[np.uint8] | None
+    reward: Reward
+    age_ms: float
+    problem: str = ""
+
+
+class Feed(Protocol):
+    """What a preview asks for its next moment."""
+
+    def next(self, timeout_s: float) -> Shown | None:
+        """The newest moment not shown yet; None when none came in time."""
+
+    def close(self) -> None:
+        """Let go of the bus."""
+
+
+def _model_sees(
+    image: NDArray[np.uint8], contract: InputContract | None
+) -> tuple[NDArray[np.uint8] | None, str]:
+    if contract is None:
+        return None, ""
+    try:
+        return crop_and_resize(image, contract), ""
+    except UserError as e:
+        return None, str(e)
+
+
+class ServiceFeed:
+    """What the running reward service says, beside the frame that it says it of."""
+
+    def __init__(self, settings: Settings, camera: str) -> None:
+        topics = settings.topics
+        self._bundles = settings.data / "bundles"
+        self._frames = Queued(topics[f"camera/{camera}"], Frame)
+        self._rewards = Queued(topics["reward"], Reward)
+        self._kept: OrderedDict[tuple[str, int], Received[Frame]] = OrderedDict()
+        self._known: dict[str, InputContract | None] = {}
+
+    def next(self, timeout_s: float) -> Shown | None:
+        reward = self._rewards.receive(timeout_s)
+        for later in self._rewards.drain():  # a preview that is slow shows fewer moments, never old ones
+            reward = later
+        for frame in self._frames.drain():
+            self._kept[frame.message.boot, frame.message.seq] = frame
+        while len(self._kept) > _REMEMBERED:
+            self._kept.popitem(last=False)
+        if reward is None:
+            return None
+        said = reward.message
+        frame = self._kept.get((said.frame_boot, said.frame_seq))
+        if frame is None:
+            return None
+        image = decode(frame.message, frame.payload)
+        sees, problem = _model_sees(image, self._contract(said.model))
+        return Shown(image, sees, said, frame.age_ms(), problem)
+
+    def _contract(self, model: str) -> InputContract | None:
+        if model not in self._known:
+            try:
+                folder = bundles.find(model, self._bundles) if model else None
+                self._known[model] = bundles.load(folder).manifest.inputs[0] if folder else None
+            except UserError:  # it serves from another data folder: what it sees cannot be shown
+                self._known[model] = None
+        return self._known[model]
+
+    def close(self) -> None:
+        self._frames.close()
+        self._rewards.close()
+
+
+@dataclass
+class BundleFeed:
+    """What a bundle says that need not serve, of the live frames, decided as the service would."""
+
+    settings: Settings
+    camera: str
+    bundle: Bundle
+    _scorer: Scorer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._scorer = Scorer(self.bundle)
+        self._frames = Latest(self.settings.topics[f"camera/{self.camera}"], Frame)
+        self._last: Received[Frame] | None = None
+        rule = self.bundle.manifest.decision.model_copy(update={"gate": ""})  # the robot is not asked
+        self._decider = Decider(rule, 30.0)
+
+    def next(self, timeout_s: float) -> Shown | None:
+        received = self._frames.wait(timeout_s, after=self._last)
+        if received is None:
+            return None
+        self._last = received
+        image = decode(received.message, received.payload)
+        sees, problem = _model_sees(image, self._scorer.contract)
+        return Shown(image, sees, self._judge(received, image, problem), received.age_ms(), problem)
+
+    def _judge(self, received: Received[Frame], image: NDArray[np.uint8], problem: str) -> Reward:
+        rule, frame = self._decider.rule, received.message
+        reward = Reward(
+            camera=self.camera, frame_seq=frame.seq, model=self.bundle.id, threshold=rule.threshold,
+            reason=problem or frame.reason,
+        )  # fmt: skip
+        if problem or not frame.valid:
+            self._decider.update(None)
+            return reward
+        score = self._scorer.frame(image)
+        reward.drift, reward.reason = score.drift, self._scorer.strange(score.drift)
+        reward.valid = not reward.reason
+        reward.decision = self._decider.update(score.probability if reward.valid else None)
+        reward.logit, reward.probability = score.logit, score.probability
+        reward.above = reward.valid and score.probability >= rule.threshold
+        reward.stages_ms = {"preprocess": score.preprocess_ms, "score": score.score_ms}
+        return reward
+
+    def close(self) -> None:
+        self._frames.close()
