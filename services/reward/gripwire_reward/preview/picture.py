@@ -21,7 +21,8 @@ def draw(shown: Shown, threshold: float, recording: bool) -> NDArray[np.uint8]:
     _verdict(canvas, shown, left.shape[1] + 12)
     _bar(canvas, shown, threshold)
     if recording:
-        cv2.circle(canvas, (20, 20), 8, (220, 40, 40), -1, cv2.LINE_AA)
+        cv2.circle(canvas, (22, 22), 12, _GROUND, -1, cv2.LINE_AA)
+        cv2.circle(canvas, (22, 22), 8, (220, 40, 40), -1, cv2.LINE_AA)
     return canvas
 
 
@@ -56,7 +57,7 @@ def _verdict(canvas: NDArray[np.uint8], shown: Shown, x: int) -> None:
         f"model {reward.model[:12] or 'none'}  epoch {reward.epoch}",
         f"frame {reward.frame_seq}  {shown.age_ms:.0f} ms old",
         f"drift {drift}  gate {'open' if reward.gate else 'shut'}{'  latched' if reward.latched else ''}",
-        "  ".join(f"{name} {value}" for name, value in reward.overrides.items()),
+        "overridden: " * bool(reward.overrides) + ", ".join(f"{n} {v}" for n, v in reward.overrides.items()),
     ]
     for number, line in enumerate(filter(None, lines)):
         _text(canvas, line[:40], x, 362 + 20 * number, 0.42, _SOFT)
