@@ -176,7 +176,8 @@ def latency(topics: Topics, data: Path, made: bundle.Bundle, pictures: list[byte
         out.mux(stream.encode())
     settings = data / "gripwire.toml"
     settings.write_text(
-        f'[cameras.gripper_cam]\nsource = "{film}"\nloop = true\n[robot]\nport = "{data}/sim/follower"\nid = "bench"\n'
+        f'[cameras.gripper_cam]\nsource = "{film}"\nloop = true\n'
+        f'[robot]\nport = "{data}/sim/follower"\nid = "bench"\n'
         f'calibration_dir = "{data}/sim/calibration"\n'
     )
     config = ("--config", str(settings))

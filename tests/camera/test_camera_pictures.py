@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gripwire_camera import jpeg
+from gripwire import jpeg
 from gripwire_camera.frozen import Frozen
 from gripwire_camera.service import encode
 from gripwire_camera.settings import Camera

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gripwire import clock
@@ -79,6 +80,7 @@ def test_an_invalid_frame_is_answered_with_the_cameras_reason(bench: Bench) -> N
     [
         ({"payload": b"not a picture"}, "not a JPEG"),
         ({"width": 640}, "its header says"),
+        ({"payload": tiny.jpeg(np.zeros((9000, 9000, 3), np.uint8))}, "is 9000x9000, its header says 64x48"),
         ({"encoding": "rgb8", "payload": b"abc"}, "no 64x48 picture"),
     ],
 )
@@ -89,6 +91,14 @@ def test_a_broken_frame_is_answered_and_the_next_one_judged(
     reward = bench.verdict(bench.send(True, **changes))
     assert not reward.valid and reason in reward.reason
     assert bench.verdict(bench.send(True)).valid
+
+
+def test_messages_of_another_schema_are_counted_and_named_and_the_next_frame_is_judged(bench: Bench) -> None:
+    bench.serve()
+    bench.send(True, v=9)
+    bench.until(lambda: bench.runtime.counts["messages_refused"])
+    assert "schema version 9" in bench.runtime.problems
+    assert bench.verdict(bench.send(True)).valid and bench.runtime.problems == ""
 
 
 def test_a_stalled_camera_makes_the_verdict_no_and_names_the_camera(bench: Bench) -> None:

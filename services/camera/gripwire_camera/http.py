@@ -6,9 +6,8 @@ import ssl
 from contextlib import suppress
 from urllib.parse import SplitResult, unquote
 
-from gripwire import clock
+from gripwire import clock, jpeg
 from gripwire.topics import MIB
-from gripwire_camera import jpeg
 from gripwire_camera.multipart import Parser, Part, boundary_of
 from gripwire_camera.settings import Camera
 from gripwire_camera.sources import Picture, SourceLost, without_password

@@ -7,7 +7,7 @@ nothing here raises: what makes no sense is skipped up to the next boundary and 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gripwire_camera import jpeg
+from gripwire import jpeg
 
 MAX_HEADER_BYTES = 16 * 1024
 

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gripwire import jpeg
 from gripwire_recorder.take import Picture
 
 Pixels = NDArray[np.uint8]
@@ -19,8 +20,10 @@ def decode(picture: Picture) -> Pixels | None:
         raw = np.frombuffer(picture.data, np.uint8)
         return raw.reshape(shape) if raw.size == np.prod(shape) else None
     try:
+        if jpeg.size(picture.data) != (picture.width, picture.height):  # it could fill the memory
+            return None
         bgr = cv2.imdecode(np.frombuffer(picture.data, np.uint8), _FLAGS)
-    except cv2.error:
+    except (ValueError, cv2.error):
         return None
     if bgr is None or bgr.shape != shape:
         return None

@@ -33,7 +33,7 @@ class Intake:
         self._period = 1.0 / rate_hz if rate_hz else 0.0
         self._due = time.monotonic()
         self._newest: Received[Frame] | None = None
-        self._gaps = (0, 0)
+        self._gaps, self._refused = (0, 0), 0
 
     def next(self, wait_s: float) -> list[Taken]:
         """What to answer now, in order; empty when nothing came within ``wait_s``."""
@@ -70,6 +70,11 @@ class Intake:
         lost, broken = gaps[0] - self._gaps[0], gaps != self._gaps
         self._gaps = gaps
         return lost, broken
+
+    def refused(self) -> tuple[int, str]:
+        """Messages since the last call that could not be read, and why the last one could not."""
+        count, self._refused = self._frames.refused - self._refused, self._frames.refused
+        return count, self._frames.refusal
 
 
 def _waited_s(received: Received[Frame]) -> float:

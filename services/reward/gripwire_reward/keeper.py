@@ -136,7 +136,7 @@ class Keeper:
             self.lease = Lease(by=by, until=until, host=clock.host_id())
         known = self.state.lease
         # A renewal is written down only when the one on the disk is half over: not every one needs a sync.
-        if known is None or known.by != by or known.left_s < lease_s / 2:
+        if known is None or known.by != by or not lease_s / 2 < known.left_s <= lease_s:
             self._requests.put(_Request("remember", changes={"lease": self.lease}))
 
     def release(self, by: str, force: bool) -> None:

@@ -230,6 +230,7 @@ class RewardService:
         self._note_hold()
         self._note_episode()
         taken = self._intake.next(_WAIT_S)
+        self._note_refusals(bool(taken))
         if not taken:
             self._say_stalled()
             return
@@ -252,6 +253,14 @@ class RewardService:
         if broken:
             self._forget()
         self._judge(taken.received)
+
+    def _note_refusals(self, well: bool) -> None:
+        refused, why = self._intake.refused()
+        if refused:
+            self._runtime.count("messages_refused", refused)
+            self._runtime.problem("wire", f"messages of camera {self.camera} are refused: {why}")
+        elif well:
+            self._runtime.problem("wire")
 
     def _note_episode(self) -> None:
         """A recording that begins is a new episode."""

@@ -218,6 +218,7 @@ def _tell(event: str, what: dict[str, Any]) -> None:
             f"bundle {what['bundle']} {'offered' if what['offered'] else 'not offered'} after "
             f"{what['seconds']['to_offer'] or what['seconds']['all']:.1f} s"
             + (f": {what['why']}" if what["why"] else ""),
+            *([f"it waits to serve: {what['waits']}"] if what["waits"] else []),
             *([f"reward dataset {what['dataset']}"] if what["dataset"] else []),
             *(f"error: {failure}" for failure in what["failures"]),
         ],
@@ -284,7 +285,11 @@ def _target(name: str, settings: Settings) -> Path:
 def _offer(settings: Settings) -> Any:
     from gripwire_trainer.offer import offer
 
-    return lambda result: offer(settings, result.bundle.id)
+    def tell(result: Any) -> None:
+        if waits := offer(settings, result.bundle.id):
+            typer.echo(f"bundle    {result.bundle.id} waits to serve: {waits}", err=True)
+
+    return tell
 
 
 def _sealed(bundle: str) -> None:

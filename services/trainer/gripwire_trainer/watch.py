@@ -90,6 +90,7 @@ class Watch:
         start = time.monotonic()
         verdict: list[Verdict] = []
         offered_s: list[float] = []
+        waits = ""
 
         def say(stage: str, part: float, metrics: dict[str, float]) -> None:
             if self.stop():
@@ -99,9 +100,10 @@ class Watch:
             self.say(stage, part, metrics)
 
         def offer(result: job.Result) -> None:
+            nonlocal waits
             verdict.append(self._judge(result))
             if verdict[0].offer:
-                offering.offer(self.settings, result.bundle.id)
+                waits = offering.offer(self.settings, result.bundle.id)
                 offered_s.append(time.monotonic() - start)
 
         result = job.run(self.task, say, offer, bench=self.bench)
@@ -111,6 +113,7 @@ class Watch:
                 "bundle": result.bundle.id,
                 "offered": bool(offered_s),
                 "why": verdict[0].why if verdict and (offered_s or not verdict[0].offer) else "",
+                "waits": waits,
                 "failures": result.failures,
                 "dataset": result.dataset,
                 "metrics": result.metrics,
