@@ -11,7 +11,9 @@ import pytest
 
 from gripwire.bus import Queued
 from gripwire.messages import Health
+from gripwire.settings import Settings
 from tests.helpers import ending
+from tests.proto.rewards import Rewards
 
 WAIT_S = 20.0
 
@@ -40,6 +42,14 @@ def beats(topics) -> Iterator[Beats]:
     """The heartbeat of the service `robot`, whose name the tests' own services borrow."""
     with Queued(topics["health/robot"], Health) as reader:
         yield Beats(reader)
+
+
+@pytest.fixture
+def rewards(stack: Settings) -> Iterator[Rewards]:
+    """What a reward service would publish."""
+    made = Rewards(stack)
+    yield made
+    made.publisher.close()
 
 
 @pytest.fixture

@@ -19,13 +19,6 @@ WAIT_S = 10.0
 
 
 @pytest.fixture
-def rewards(stack: Settings) -> Iterator[Rewards]:
-    made = Rewards(stack)
-    yield made
-    made.publisher.close()
-
-
-@pytest.fixture
 def stream(stack: Settings, rewards: Rewards) -> Iterator[RewardStream]:
     with RewardStream(port_base=stack.bus.port_base, timeout_s=WAIT_S) as made:
         assert rewards.publisher.wait_for_subscriber(WAIT_S)

@@ -40,13 +40,6 @@ class Arm(gymnasium.Env[Any, Any]):
 
 
 @pytest.fixture
-def rewards(stack: Settings) -> Iterator[Rewards]:
-    made = Rewards(stack)
-    yield made
-    made.publisher.close()
-
-
-@pytest.fixture
 def stream(stack: Settings, rewards: Rewards) -> Iterator[RewardStream]:
     with RewardStream(port_base=stack.bus.port_base) as made:
         assert rewards.publisher.wait_for_subscriber(WAIT_S)

@@ -35,7 +35,7 @@ class Bench:
         self.said: list[Reward] = []
         self.states: list[ModelState] = []
         assert self.service._reward.wait_for_subscriber(WAIT_S)
-        assert self.service._model.wait_for_subscriber(WAIT_S)
+        assert self.service._serving._model.wait_for_subscriber(WAIT_S)
         self.service.setup()
         # The service subscribes like anyone; what is sent before that is lost to it.
         assert self.camera.wait_for_subscriber(WAIT_S)

@@ -45,13 +45,13 @@ def test_a_renewal_lengthens_the_hold_and_only_its_holder_renews(bench: Bench) -
     bench.serve()
     bench.ask(Freeze(by="run 3", lease_s=5))
     bench.ask(Freeze(by="run 3", lease_s=500))
-    assert bench.service._keeper.held.left_s > 400
+    assert bench.service._serving.keeper.held.left_s > 400
     with pytest.raises(UserError, match="held by run 3 for another"):
         bench.ask(Freeze(by="run 4"))
     with pytest.raises(UserError, match="held by run 3, not by run 4"):
         bench.ask(Thaw(by="run 4"))
     bench.ask(Thaw(force=True))
-    assert bench.service._keeper.held is None
+    assert bench.service._serving.keeper.held is None
 
 
 def test_rollback_and_overrides_need_force_while_it_is_held(bench: Bench) -> None:
@@ -63,7 +63,7 @@ def test_rollback_and_overrides_need_force_while_it_is_held(bench: Bench) -> Non
     bench.ask(Rollback(force=True))
     assert bench.state("rolled_back", first).frozen_by == "run 3"
     bench.ask(Override(threshold=0.9, force=True))
-    bench.until(lambda: bench.service._state.epoch == 4)
+    bench.until(lambda: bench.service._serving.state.epoch == 4)
 
 
 def test_hold_waiting_bundle_and_epoch_survive_a_restart(bench: Bench) -> None:

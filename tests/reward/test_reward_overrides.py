@@ -24,7 +24,7 @@ def _tell(bench: Bench, robot: Publisher[RobotState], gripper: float, **changes:
     """A state that the service has received."""
     position = dict.fromkeys(JOINTS, 0.0) | {"gripper": gripper}
     sent = robot.publish(RobotState(position=position, valid=True).model_copy(update=changes))
-    reader = bench.service._companions._robot
+    reader = bench.service._serving.companions._robot
     bench.until(lambda: (seen := reader.get()) and seen.message.seq >= sent.seq)
 
 
@@ -56,19 +56,19 @@ def test_an_override_changes_the_rule_begins_an_epoch_and_shows_in_every_reward(
     assert before.decision and before.overrides == {} and before.threshold == 0.5
     bench.ask(Override(threshold=0.999))
     assert bench.state("serving", "").epoch == 1
-    bench.until(lambda: bench.service._state.epoch == 2)
+    bench.until(lambda: bench.service._serving.state.epoch == 2)
     after = bench.verdict(bench.send(True))
     assert (after.threshold, after.epoch, after.overrides) == (0.999, 2, {"threshold": 0.999})
     assert after.valid and not after.above and not after.decision
     bench.ask(Override(clear=True))
-    bench.until(lambda: bench.service._state.epoch == 3)
+    bench.until(lambda: bench.service._serving.state.epoch == 3)
     assert bench.verdict(bench.send(True)).overrides == {}
 
 
 def test_overrides_and_their_epoch_survive_a_restart(bench: Bench) -> None:
     model = bench.serve(rule=ONE_FRAME)
     bench.ask(Override(threshold=0.9, min_steps_s=0.1))
-    bench.until(lambda: bench.service._state.epoch == 2)
+    bench.until(lambda: bench.service._serving.state.epoch == 2)
     bench.stop()
     bench.start()
     bench.state("serving", model)
@@ -81,7 +81,7 @@ def test_settings_override_the_bundle_and_a_change_of_them_is_a_new_epoch(bench:
     bench.stop()
     bench.settings.values[("reward", "threshold")] = _Value(0.8, "gripwire.toml")
     bench.start()
-    bench.until(lambda: bench.service._scorer)
+    bench.until(lambda: bench.service._serving.scorer)
     reward = bench.verdict(bench.send(True))
     assert (reward.model, reward.epoch, reward.overrides) == (model, 2, {"threshold": 0.8})
     assert reward.threshold == 0.8

@@ -239,7 +239,7 @@ def test_a_late_reader_of_model_learns_what_serves(bench: Bench) -> None:
         seen: list[ModelState] = []
 
         def arrived() -> bool:
-            bench.service._model.poll()
+            bench.service._serving._model.poll()
             seen.extend(r.message for r in late.drain())
             return bool(seen)
 

@@ -93,7 +93,7 @@ def _show(bench: Bench, top: Publisher[Frame], success: bool, later_ns: int = 0)
         t_capture=bench.shot_at + 33_333_333 + later_ns,
     )  # fmt: skip
     sent = top.publish(frame, tiny.jpeg(tiny.picture(success)))
-    reader = bench.service._companions._cameras["top_cam"]
+    reader = bench.service._serving.companions._cameras["top_cam"]
     bench.until(lambda: (seen := reader.get()) and seen.message.seq >= sent.seq)
     return sent
 

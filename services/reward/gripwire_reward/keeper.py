@@ -186,7 +186,7 @@ class Keeper:
             self._carry_out(request)
 
     def _carry_out(self, request: _Request) -> None:
-        wanted = request.bundle or self.state.previous
+        wanted = request.bundle or (self.state.serving if request.kind == "override" else self.state.previous)
         try:
             self._do(request, wanted)
         except (UserError, OSError) as e:
@@ -208,6 +208,8 @@ class Keeper:
             self._remember(**request.changes)
         elif request.kind == "override":
             changes: Overrides = request.changes
+            if self._serving:  # it may be another one than when it was asked for
+                overridden(self._serving.bundle.manifest.decision, self._applied(changes))
             self._remember(overrides=changes, applied=self._applied(changes), epoch=self.state.epoch + 1)
             event: Literal["serving", "none"] = "serving" if self.state.serving else "none"
             reason = "the decision rule was changed"

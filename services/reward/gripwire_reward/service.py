@@ -12,24 +12,10 @@ from numpy.typing import NDArray
 from gripwire import clock
 from gripwire.bus import Received
 from gripwire.errors import UserError
-from gripwire.messages import (
-    Command,
-    Done,
-    EpisodeState,
-    Frame,
-    Freeze,
-    ModelState,
-    NewEpisode,
-    Offer,
-    Override,
-    Reply,
-    Reward,
-    Rollback,
-    Swap,
-    Thaw,
-)
+from gripwire.messages import Command, EpisodeState, Frame, Reward
 from gripwire.service import Runtime
 from gripwire_reward.intake import Intake, Taken
+from gripwire_reward.serving import Serving
 from gripwire_reward.settings import RewardSettings
 
 STALL_PERIODS = 10
@@ -58,176 +44,32 @@ class RewardService:
         topic = runtime.topics[f"camera/{self.camera}"]
         self._nominal_hz = self.settings.rate_hz or topic.rate_hz or 30.0
         self._reward = runtime.publisher("reward")
-        self._model = runtime.publisher("model")
         self._intake = Intake(runtime.queued(topic.name, Frame), self.settings.rate_hz)
         self._episodes = runtime.queued("episode", EpisodeState)
         self._recording = False
         self._captures: deque[int] = deque(maxlen=_RATE_WINDOW)
         self._last_frame = clock.monotonic_ns()
         self._last_said = 0
-        self._held_by = ""
-        self._scorer: Any = None
-        self._rule: Any = None
-        self._decider: Any = None
+        self._serving = Serving(runtime, self.settings, self.camera, self._rate)
 
     @property
     def commands(self) -> dict[type[Command], Any]:
-        return {
-            Offer: self._take, Swap: self._take, Rollback: self._roll_back, Freeze: self._freeze,
-            Thaw: self._thaw, Override: self._override, NewEpisode: self._new_episode,
-        }  # fmt: skip
-
-    # --- models ---------------------------------------------------------------------------------------
+        return self._serving.commands
 
     def setup(self) -> None:
         """Import the engine and begin to load the bundle that served last."""
         import cv2
         import onnxruntime
 
-        from gripwire_reward import gate
-        from gripwire_reward.companions import Companions
-        from gripwire_reward.keeper import Keeper
-
         cv2.setNumThreads(1)  # a pool for one small picture costs more than it gives
         self._runtime.versions["onnxruntime"] = onnxruntime.__version__
-        if self.settings.gate:
-            gate.parse(self.settings.gate)  # complain early
-        self._companions = Companions(self._runtime)
-        data, others = self._runtime.settings.data, self._runtime.settings.cameras
-        cameras = (self.camera, *(name for name in others if name != self.camera))
-        self._keeper = Keeper(
-            data / "bundles", data / "runs" / "reward" / "serving.json", cameras,
-            self.settings.overrides(), self.settings.shadow_s,
-        )  # fmt: skip
-        self._state = self._keeper.state
-        self._without = "the model is loading" if self._state.serving else "no bundle"
-        if not self._state.serving:
-            self._runtime.problem("model", "no bundle yet: train one, or `gripwire reward swap BUNDLE`")
-        self._announce(ModelState(event="none", reason=self._without))
-
-    def _take(self, command: Offer | Swap) -> Reply:
-        from gripwire_reward import bundle
-
-        folder = bundle.find(command.bundle, self._runtime.settings.data / "bundles")
-        self._keeper.swap(folder.name)
-        return Done(text=f"verifying {folder.name}; `model` will say what became of it")
-
-    def _roll_back(self, command: Rollback) -> Reply:
-        self._refuse_while_held("rolled back", command.force)
-        if not self._state.previous:
-            raise UserError("there is no earlier bundle to return to")
-        self._keeper.rollback()
-        return Done(text=f"returning to {self._state.previous}")
-
-    def _freeze(self, command: Freeze) -> Reply:
-        self._keeper.hold(command.by, command.lease_s)
-        self._adopt_outcomes()  # what was committed before the hold serves before it is confirmed
-        self._note_hold()
-        serving = self._state.serving or "no bundle"
-        return Done(
-            text=f"{serving}, epoch {self._state.epoch}, is held by {command.by} for {command.lease_s:g} s"
-        )
-
-    def _thaw(self, command: Thaw) -> Reply:
-        self._keeper.release(command.by, command.force)
-        self._note_hold()
-        waiting = self._state.waiting
-        return Done(text=f"{waiting} was waiting and is verified now" if waiting else "nothing was waiting")
-
-    def _override(self, command: Override) -> Reply:
-        from gripwire_reward.decision import DecisionRule, overridden
-
-        self._refuse_while_held("overridden", command.force)
-        asked = command.model_dump(exclude={"clear", "force"}, exclude_none=True)
-        if not asked and not command.clear:
-            raise UserError("nothing to override; `gripwire reward override --help` lists what there is")
-        changes = ({} if command.clear else self._state.overrides) | asked
-        rule = self._scorer.bundle.manifest.decision if self._scorer else DecisionRule()
-        overridden(rule, self.settings.overrides() | changes)  # or refuse
-        self._keeper.override(changes)
-        return Done(text="from the next frame on; every reward shows it")
-
-    def _refuse_while_held(self, what: str, force: bool) -> None:
-        held = self._keeper.held
-        if held and not force:
-            raise UserError(
-                f"the model is held by {held.by} for another {held.left_s:.0f} s and cannot be {what}: a "
-                "reward that changes under a learner can undo it; --force does it all the same"
-            )
-
-    def _new_episode(self, command: NewEpisode) -> Reply:
-        if self._decider is not None:
-            self._decider.reset()
-        return Done(text="a new episode begins with the next frame")
-
-    def _announce(self, message: ModelState) -> None:
-        """Publish on `model`; serving, previous, epoch, hold and overrides are filled in."""
-        message.serving = self._state.serving if self._scorer else ""
-        message.previous, message.epoch, message.valid = self._state.previous, self._state.epoch, True
-        message.waiting, message.overrides = self._state.waiting, self._state.applied
-        if held := self._keeper.held:
-            message.frozen_by, message.frozen_s = held.by, round(held.left_s, 1)
-        if self._scorer:
-            metrics = self._scorer.bundle.manifest.metrics
-            message.metrics = {name: metric.value for name, metric in metrics.items()}
-        self._model.publish(message)
-
-    def _adopt_outcomes(self) -> None:
-        """Between two ticks: take over what the keeper has made ready."""
-        while (outcome := self._keeper.poll()) is not None:
-            self._state = outcome.state
-            if outcome.event == "refused":
-                self._runtime.count("bundles_refused")
-                self._runtime.problem("offer", f"bundle {outcome.bundle} refused: {outcome.reason}")
-                if self._scorer is None:
-                    self._without = f"no bundle: {outcome.reason}"
-            elif outcome.event in ("serving", "rolled_back", "none"):
-                self._adopt(outcome.scorer or self._scorer)
-            self._announce(ModelState(
-                event=outcome.event, offer=outcome.bundle, reason=outcome.reason,
-                shadow_frames=outcome.comparison.frames,
-                disagreements=list(outcome.comparison.disagreements),
-            ))  # fmt: skip
-
-    def _adopt(self, scorer: Any) -> None:
-        from gripwire_reward.decision import overridden
-
-        if scorer is None:
-            return
-        if scorer is not self._scorer:
-            self._runtime.count("swaps")
-            self._runtime.problem("model")
-        self._scorer = scorer
-        self._runtime.problem("offer")
-        rule = overridden(scorer.bundle.manifest.decision, self._state.applied)
-        if rule != self._rule:
-            self._rule = rule
-        self._renew_decider()
-        others = [contract.camera for contract in scorer.contracts[1:]]
-        self._companions.expect(others, bool(rule.gate))
-
-    def _renew_decider(self) -> None:
-        """What was seen by another model, rule or rate is no evidence; the episode goes on."""
-        from gripwire_reward.decision import Decider
-
-        before = self._decider
-        self._decider = Decider(self._rule, self._rate())
-        if before is not None:
-            self._decider.resume(before)
-
-    def _note_hold(self) -> None:
-        held = self._keeper.held
-        by = held.by if held else ""
-        if by != self._held_by:
-            self._held_by = by
-            self._announce(ModelState(event="none", reason=f"held by {by}" if by else "no longer held"))
+        self._serving.setup()
 
     # --- frames ---------------------------------------------------------------------------------------
 
     def update(self) -> None:
         """One tick: the next frame, or the news that none comes."""
-        self._adopt_outcomes()
-        self._note_hold()
+        self._serving.tick()
         self._note_episode()
         taken = self._intake.next(_WAIT_S)
         self._note_refusals(bool(taken))
@@ -243,7 +85,7 @@ class RewardService:
     def _answer(self, taken: Taken) -> None:
         if taken.skipped:
             self._note_rate(taken.received.message)
-            self._forget()
+            self._serving.forget()
             self._runtime.count("invalid")
             self._runtime.count("frames_skipped")
             self._publish(taken.received, Reward(reason="skipped: the reward service was behind the camera"))
@@ -251,7 +93,7 @@ class RewardService:
         lost, broken = self._intake.lost()
         self._runtime.count("frames_lost", lost)
         if broken:
-            self._forget()
+            self._serving.forget()
         self._judge(taken.received)
 
     def _note_refusals(self, well: bool) -> None:
@@ -266,8 +108,8 @@ class RewardService:
         """A recording that begins is a new episode."""
         for received in self._episodes.drain():
             recording = received.message.state == "recording"
-            if recording and not self._recording and self._decider is not None:
-                self._decider.reset()
+            if recording and not self._recording:
+                self._serving.begin_episode()
             self._recording = recording
 
     def _say_stalled(self) -> None:
@@ -279,7 +121,7 @@ class RewardService:
         silent = (now - self._last_frame) / 1e9
         text = f"no frame from camera {self.camera} for {silent:.1f} s"
         self._runtime.problem("camera", f"no frames from camera {self.camera}: is its service running?")
-        self._forget()
+        self._serving.forget()
         self._send(Reward(camera=self.camera, reason=text))
 
     def _judge(self, received: Received[Frame]) -> None:
@@ -288,8 +130,8 @@ class RewardService:
         self._note_rate(frame)
         if not frame.valid:
             self._refuse(received, f"camera {self.camera}: {frame.reason or 'the frame is not valid'}")
-        elif self._scorer is None:
-            self._refuse(received, self._without)
+        elif self._serving.scorer is None:
+            self._refuse(received, self._serving.without)
         else:
             try:
                 self._score(received, start)
@@ -299,21 +141,21 @@ class RewardService:
     def _score(self, received: Received[Frame], start: float) -> None:
         from gripwire_reward.decode import decode
 
-        others = [contract.camera for contract in self._scorer.contracts[1:]]
-        beside = self._companions.frames(others, received)
+        others = [contract.camera for contract in self._serving.scorer.contracts[1:]]
+        beside = self._serving.companions.frames(others, received)
         images = [decode(received.message, received.payload), *(image for _, image in beside)]
         decoded = perf_counter()
-        score = self._scorer.frame(*images)
-        strange = self._scorer.strange(score.drift)
+        score = self._serving.scorer.frame(*images)
+        strange = self._serving.scorer.strange(score.drift)
         self._shadow(received, images, None if strange else score.probability)
         if strange:
             self._refuse(received, strange, score.drift)
             return
-        if abs(self._decider.rate_hz / self._rate() - 1) > 0.2:
-            self._renew_decider()
-        scored, rule = perf_counter(), self._rule
-        gate = self._companions.gate(rule.gate) if rule.gate else True
-        decision = self._decider.update(score.probability, gate)
+        if abs(self._serving.decider.rate_hz / self._rate() - 1) > 0.2:
+            self._serving.renew_decider()
+        scored, rule = perf_counter(), self._serving.rule
+        gate = self._serving.companions.gate(rule.gate) if rule.gate else True
+        decision = self._serving.decider.update(score.probability, gate)
         stages = {
             "decode": (decoded - start) * 1e3,
             "preprocess": score.preprocess_ms,
@@ -323,7 +165,7 @@ class RewardService:
         verdict = Reward(
             valid=True, logit=score.logit, probability=score.probability, threshold=rule.threshold,
             above=score.probability >= rule.threshold, gate=gate, decision=decision,
-            latched=self._decider.latched, drift=score.drift, stages_ms=stages,
+            latched=self._serving.decider.latched, drift=score.drift, stages_ms=stages,
             other_frames={name: seq for name, (seq, _) in zip(others, beside, strict=True)},
         )  # fmt: skip
         self._runtime.problem("frame")
@@ -332,20 +174,16 @@ class RewardService:
     def _shadow(
         self, received: Received[Frame], images: list[NDArray[np.uint8]], probability: float | None
     ) -> None:
-        if (shadow := self._keeper.shadow) is not None:
+        if (shadow := self._serving.keeper.shadow) is not None:
             shadow.show(received.message.seq, images, probability)
 
     def _refuse(self, received: Received[Frame], reason: str, drift: float | None = None) -> None:
         """This frame cannot be judged: say why; the verdict is no."""
-        self._forget()
+        self._serving.forget()
         self._runtime.count("invalid")
-        if self._scorer is not None:
+        if self._serving.scorer is not None:
             self._runtime.problem("frame", reason)
         self._publish(received, Reward(reason=reason, drift=drift))
-
-    def _forget(self) -> None:
-        if self._decider is not None:
-            self._decider.update(None)
 
     def _publish(self, received: Received[Frame], reward: Reward) -> None:
         frame = received.message
@@ -361,9 +199,10 @@ class RewardService:
 
     def _send(self, reward: Reward) -> None:
         reward.stages_ms = {stage: round(ms, 3) for stage, ms in reward.stages_ms.items()}
-        reward.model = self._state.serving if self._scorer else ""
-        reward.epoch, reward.overrides = self._state.epoch, self._state.applied
-        reward.step = self._decider.seen if self._decider else 0
+        serving = self._serving
+        reward.model, reward.epoch = serving.model, serving.state.epoch
+        reward.overrides = serving.state.applied
+        reward.step = serving.decider.seen if serving.decider else 0
         self._reward.publish(reward)
 
     # --- rate -----------------------------------------------------------------------------------------
@@ -386,5 +225,4 @@ class RewardService:
         return measured if full or measured < self._nominal_hz / 1.5 else self._nominal_hz
 
     def close(self, failed: bool) -> None:
-        if hasattr(self, "_keeper"):
-            self._keeper.close()
+        self._serving.close()
