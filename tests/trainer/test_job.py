@@ -25,9 +25,9 @@ from gripwire.messages import ModelState
 from gripwire.settings import Settings
 from gripwire_reward import bundle
 from gripwire_reward.datasets import open_dataset
-from gripwire_reward.score import score_dataset
+from gripwire_reward.score import score_dataset, score_episode
 from gripwire_reward.scorer import Scorer
-from gripwire_trainer import job
+from gripwire_trainer import job, train
 from gripwire_trainer.cache import Cache
 from gripwire_trainer.episodes import short_names
 from tests.helpers import on_small_disk
@@ -65,6 +65,32 @@ def test_the_bundle_scores_what_it_learnt(
         right.append(scores.above == truth)
         assert bool(scores.decision.any()) == (start is not None)
     assert np.concatenate(right).mean() > 0.97
+
+
+def _served_as_trained(result: job.Result) -> None:
+    """Logit and drift of an episode, by the bundle on raw frames and by the trainer on what it cached."""
+    material, episode = result.material, result.episodes[0]
+    rows, frames = material.rows([0]), material.frames(result.episodes)
+    served = score_episode(Scorer(result.bundle), episode.dataset, episode.episode)
+    logits = [train.logits(t.best, frames, rows) for t in result.outcome.served]
+    assert np.allclose(served.logit, np.mean(logits, axis=0), atol=0.02)
+    _, far = material.drift(range(len(result.episodes)))
+    assert np.allclose(served.drift, far[rows, 0].numpy(), rtol=0.02)
+    assert 0.3 < np.median(far[:, 0].numpy()) < 3  # the training frames' own is near 1
+
+
+def test_what_serves_scores_and_drifts_as_it_did_in_training(
+    result: tuple[Path, job.Result, list[str]],
+) -> None:
+    _served_as_trained(result[1])
+
+
+def test_a_network_from_scratch_too_serves_what_was_trained(
+    coloured: tuple[Path, list[int | None]], tmp_path: Path
+) -> None:
+    file = synthetic.write_labels(tmp_path / "labels", *coloured)
+    settings = QUICK.model_copy(update={"backbone": "scratch", "epochs": 2})
+    _served_as_trained(job.run(job.Task(file, tmp_path, settings), lambda stage, part, metrics: None))
 
 
 def test_the_bundle_holds_all_that_the_design_asks_for(result: tuple[Path, job.Result, list[str]]) -> None:

@@ -33,12 +33,6 @@ class Backbone(nn.Module):
     exportable = False
     """Whether LeRobot's own classifier can hold it. If so, one head serves in place of several."""
 
-    drift_views = 3
-    """So many views of each frame, itself among them, say what is still like the training frames."""
-
-    heads_at_once = 2
-    """So many heads are trained at a time: torch gains less from a second thread within one small head."""
-
     @property
     def config(self) -> dict[str, Any] | None:
         """What rebuilds it beside its weights, where its name alone does not."""
@@ -99,10 +93,6 @@ class Pictures(Backbone):
     channels, stride = 3, 1
     scale, mean, std = 1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     licence = "none: no pretrained weights"
-    # What so small a network learnt from these pictures alone does not carry over to another camera or cube,
-    # whatever views it was shown: only pictures like the recorded ones are judged.
-    drift_views = 1
-    heads_at_once = 1  # of a whole network, that is: two would fill the memory
 
     def __init__(self) -> None:
         super().__init__()

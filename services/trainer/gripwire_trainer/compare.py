@@ -15,6 +15,7 @@ from gripwire_trainer.episodes import Labelled
 from gripwire_trainer.evaluate import Fitted, HeldOut
 from gripwire_trainer.features import FeatureStore
 from gripwire_trainer.figures import Judged
+from gripwire_trainer.material import as_served
 from gripwire_trainer.model import Learner
 
 _ROUNDS = 1000
@@ -82,7 +83,7 @@ def _judge_by_folds(serving: Bundle, store: FeatureStore, episodes: Sequence[Lab
     judged: dict[str, Judged] = {}
     for e in episodes:
         features = torch.from_numpy(store.features(e.dataset, e.episode, 0))
-        given = features.float() / 255 if features.dtype == torch.uint8 else features.float()
+        given = as_served(features)
         fold = fold_of[e.name]
         if fold is None:
             judged[e.name] = evaluate.judge(_see(e, heads, 0, given), own)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+VIEWS = 3
+"""So many views of each frame say what is still like the training frames."""
 _COMPONENTS, _ROWS_A_COMPONENT, _MOST_ROWS = 256, 4, 8000
 _FLOOR = 1e-3
 """Of the mean spread: directions in which training frames hardly differ must not blow up."""

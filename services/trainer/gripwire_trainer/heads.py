@@ -64,7 +64,7 @@ def train_heads(
         _training(material, episodes, fold, settings, number)
         for number, fold in enumerate(parts if one else folds)
     ]
-    trained = _in_threads(trainings, material.store.backbone.heads_at_once, progress, run)
+    trained = _in_threads(trainings, progress, run)
     frames = material.frames(episodes)
 
     def seen(number: int, fold: Fold, which: Sequence[int]) -> list[HeldOut]:
@@ -123,9 +123,10 @@ def _counted(material: Material, episodes: Sequence[Labelled], chosen: Sequence[
 
 
 def _in_threads(
-    trainings: Sequence[Training], at_once: int, progress: Callable[[float], None], run: Run | None
+    trainings: Sequence[Training], progress: Callable[[float], None], run: Run | None
 ) -> list[Trained]:
-    """``at_once`` of them, which share two threads of a CPU; one on a GPU."""
+    """Two at a time on a CPU: torch gains less from a second thread within one small head, and two that wait
+    for each other on a busy machine lose more than they gain."""
     done = [0.0] * len(trainings)
     left = threading.Event()
 
@@ -141,9 +142,7 @@ def _in_threads(
         kept = run.fold(number) if run else None
         return train.train_head(trainings[number], tell, kept)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2 // at_once)
-    with ThreadPoolExecutor(1 if torch.cuda.is_available() else at_once, "heads") as pool:
+    with ThreadPoolExecutor(1 if torch.cuda.is_available() else 2, "heads") as pool:
         jobs = [pool.submit(work, number) for number in range(len(trainings))]
         try:
             return [job.result() for job in jobs]
@@ -151,8 +150,6 @@ def _in_threads(
             left.set()  # heads under way end with their epoch
             pool.shutdown(cancel_futures=True)
             raise
-        finally:
-            torch.set_num_threads(threads)
 
 
 def _see(

@@ -81,8 +81,8 @@ def gather(
     starts = torch.tensor([0, *np.cumsum([len(e.success) for e in episodes]).tolist()])
     sample = first[0] if first else _view(store, episodes[0], 0)
     height, width = sample.shape[2:]
-    seen = min(views, store.backbone.drift_views)
-    pooled = torch.empty((int(starts[-1]), seen, drift.pool(sample[:1].float()).shape[1]))
+    seen = min(views, drift.VIEWS)
+    pooled = torch.empty((int(starts[-1]), seen, drift.pool(as_served(sample[:1])).shape[1]))
     made: Views | None = None
     for i, episode in enumerate(episodes):
         start, end = int(starts[i]), int(starts[i + 1])
@@ -95,7 +95,7 @@ def gather(
                 made = InMemory(int(starts[-1]), views, part)
             made.put(start, view, part)
             if view < seen:
-                pooled[start:end, view] = drift.pool(features.float())
+                pooled[start:end, view] = drift.pool(as_served(features))
         progress((i + 1) / len(episodes))
     store.cache.trim()
     assert made is not None
@@ -108,6 +108,11 @@ def gather(
         basis,
         (int(height), int(width)),
     )
+
+
+def as_served(features: Tensor) -> Tensor:
+    """Cached features as the served graph has them: float32, and pictures in 0..1."""
+    return features.float() / 255 if features.dtype == torch.uint8 else features.float()
 
 
 def _view(store: FeatureStore, episode: Labelled, view: int) -> Tensor:
