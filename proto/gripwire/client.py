@@ -130,7 +130,9 @@ class RewardStream:
         return newest.message.valid and newest.message.decision
 
     def __iter__(self) -> Iterator[Reward]:
-        unseen = self._unseen()
+        return self._follow(self._unseen())  # what comes from now on, whenever the first is asked for
+
+    def _follow(self, unseen: Callable[[], list[Reward] | None]) -> Iterator[Reward]:
         while True:
             yield from self._await(unseen, self.timeout_s)
 
@@ -301,8 +303,10 @@ class AsyncRewardStream:
         """See :meth:`RewardStream.is_success`."""
         return self._stream.is_success(max_age_s)
 
-    async def __aiter__(self) -> AsyncIterator[Reward]:
-        unseen = self._stream._unseen()
+    def __aiter__(self) -> AsyncIterator[Reward]:
+        return self._follow(self._stream._unseen())
+
+    async def _follow(self, unseen: Callable[[], list[Reward] | None]) -> AsyncIterator[Reward]:
         while True:
             for reward in await self._await(unseen, self._stream.timeout_s):
                 yield reward

@@ -81,23 +81,10 @@ def test_news_that_no_frame_comes_is_not_the_reward_of_a_frame(
 
 
 def test_iterating_gives_every_reward_once_and_in_order(stream: RewardStream, rewards: Rewards) -> None:
-    seen = []
     iterator = iter(stream)
-
-    def follow() -> None:
-        for reward in iterator:
-            seen.append(reward.frame_seq)
-            if len(seen) == 200:
-                return
-
-    thread = threading.Thread(target=follow)
-    thread.start()
-    while len(seen) < 1:  # until it follows
+    for _ in range(200):
         rewards.send()
-    for _ in range(250):
-        rewards.send()
-    thread.join(WAIT_S)
-    assert seen == list(range(seen[0], seen[0] + 200)) and stream.lost == 0
+    assert [next(iterator).frame_seq for _ in range(200)] == list(range(200)) and stream.lost == 0
 
 
 def test_silence_an_old_reward_and_one_that_is_not_valid_are_no_success(
@@ -164,18 +151,10 @@ def test_the_asyncio_stream_answers_the_same_questions(stack: Settings, rewards:
     async def follow() -> list[int]:
         async with AsyncRewardStream(port_base=stack.bus.port_base, timeout_s=WAIT_S) as stream:
             assert await asyncio.to_thread(rewards.publisher.wait_for_subscriber, WAIT_S)
-            seen = []
-
-            async def collect() -> None:
-                async for reward in stream:
-                    seen.append(reward.frame_seq)
-                    if len(seen) == 50:
-                        return
-
-            task = asyncio.create_task(collect())
-            while not task.done():
+            iterator = aiter(stream)
+            for _ in range(50):
                 rewards.send()
-                await asyncio.sleep(0)
+            seen = [(await anext(iterator)).frame_seq for _ in range(50)]
             last = rewards.send()
             assert (await stream.wait(after_frame_seq=last.frame_seq - 1)).frame_seq == last.frame_seq
             assert (await stream.latest())[0].frame_seq == last.frame_seq and stream.is_success(60)
@@ -183,8 +162,7 @@ def test_the_asyncio_stream_answers_the_same_questions(stack: Settings, rewards:
                 await stream.wait(after_frame_seq=10**6, timeout_s=0.05)
             return seen
 
-    seen = asyncio.run(follow())
-    assert seen == list(range(seen[0], seen[0] + 50))
+    assert asyncio.run(follow()) == list(range(50))
 
 
 def test_a_hold_is_renewed_while_the_block_lasts_and_let_go_after_it(

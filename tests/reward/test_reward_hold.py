@@ -35,7 +35,7 @@ def test_while_it_is_held_an_offer_waits_is_named_and_serves_after_the_thaw(benc
 
 def test_a_lease_that_is_not_renewed_ends_by_itself(bench: Bench) -> None:
     bench.serve()
-    bench.ask(Freeze(by="run 3", lease_s=0.4))
+    bench.ask(Freeze(by="run 3", lease_s=1.5))
     second = _offer(bench, 9.0)
     bench.state("waiting", second)
     assert bench.state("serving", second).frozen_by == ""
@@ -105,7 +105,7 @@ def test_before_it_serves_an_offer_is_compared_on_live_frames_and_what_differs_i
     bench: Bench,
 ) -> None:
     bench.stop()
-    bench.settings.values[("reward", "shadow_s")] = _Value(1.0, "gripwire.toml")
+    bench.settings.values[("reward", "shadow_s")] = _Value(2.0, "gripwire.toml")
     bench.start()
     bench.serve()
     contrary = _offer(bench, -8.0)
