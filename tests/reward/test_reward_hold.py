@@ -1,6 +1,7 @@
 """A consumer holds the model: offers wait, are named, and serve when it lets go. Shadows are compared."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -129,3 +130,20 @@ def test_a_bundle_whose_numbers_are_not_finite_is_refused_and_the_old_one_misses
     frames = [bench.send(True, i) for i in range(10)]
     assert [bench.verdict(f).model for f in frames] == [first] * 10
     assert bench.state("refused", made.id).serving == first
+
+
+@pytest.mark.parametrize("jump_s", [3600, -3600])
+def test_a_clock_that_jumps_by_an_hour_changes_no_interval(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, jump_s: int
+) -> None:
+    bench.serve()
+    bench.ask(Freeze(by="run 3", lease_s=60))
+    before = [bench.verdict(bench.send(True, i)) for i in range(4)][-1]
+    wall, wall_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: wall() + jump_s)
+    monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + jump_s * 10**9)
+    after = bench.verdict(bench.send(True, 9))
+    assert abs((after.t_wall - before.t_wall) / 1e9 - jump_s) < 30  # it did jump
+    assert after.valid and after.decision and after.stages_ms["receive"] < 30_000
+    assert 0 < bench.service._serving.keeper.held.left_s <= 60
+    assert bench.runtime.problems == ""
