@@ -56,7 +56,7 @@ class RewardStream:
         self.control_endpoint = loaded.topics.control("reward")
         self._kept: deque[Received[Reward]] = deque(maxlen=_HISTORY)
         self._count = 0
-        self._lost = self._refused = 0
+        self._lost = self._passed = self._refused = 0
         self._refusal = ""
         self._fresh = threading.Condition()
         self._listeners: list[Callable[[], object]] = []
@@ -88,9 +88,10 @@ class RewardStream:
 
     @property
     def lost(self) -> int:
-        """Rewards that were published and did not arrive here."""
+        """Rewards that were published and did not arrive here, or that went by while nobody asked for the
+        next: so many are kept for who iterates."""
         with self._fresh:
-            return self._lost
+            return self._lost + self._passed
 
     def latest(self, max_age_s: float | None = None) -> tuple[Reward, float]:
         """The newest reward and its age: seconds since its picture was taken.
@@ -170,6 +171,7 @@ class RewardStream:
         def batch() -> list[Reward] | None:
             nonlocal seen
             fresh = min(self._count - seen, len(self._kept))
+            self._passed += self._count - seen - fresh
             seen = self._count
             return [r.message for r in itertools.islice(self._kept, len(self._kept) - fresh, None)] or None
 

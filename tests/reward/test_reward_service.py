@@ -202,6 +202,21 @@ def test_an_offer_of_the_serving_bundle_changes_nothing(bench: Bench) -> None:
     assert bench.state("serving", model).epoch == 1
 
 
+def test_an_offer_of_the_serving_bundle_leaves_what_was_seen_as_it_is(bench: Bench) -> None:
+    model = bench.serve()
+    assert [bench.verdict(bench.send(True, i)) for i in range(4)][-1].decision
+    bench.service.commands[Offer](Offer(bundle=model))
+    bench.until(lambda: sum(s.event == "serving" for s in bench.states) == 2)
+    assert bench.verdict(bench.send(True, 5)).decision
+
+
+def test_silence_is_no_step_of_the_episode(bench: Bench) -> None:
+    bench.serve()
+    assert bench.verdict(bench.send(True)).step == 1
+    bench.until(lambda: any(r.frame_seq < 0 for r in bench.said))
+    assert bench.verdict(bench.send(True)).step == 2
+
+
 def test_rollback_returns_to_the_bundle_before_under_a_new_epoch(bench: Bench) -> None:
     with pytest.raises(UserError, match="no earlier bundle"):
         bench.service.commands[Rollback](Rollback())

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,10 @@ from gripwire.messages import Freeze, ModelState, Override, Reward, Rollback, Sw
 from gripwire.settings import Settings
 from gripwire_reward.ask import ask
 from gripwire_reward.settings import RewardSettings
+
+if TYPE_CHECKING:
+    from gripwire_reward.datasets import Dataset
+    from gripwire_reward.scorer import Scorer
 
 Kind = Literal["decision", "above", "probability"]
 Where = Literal["auto", "window", "page", "terminal"]
@@ -181,14 +185,9 @@ def score(
     as_json: options.Json = False,
 ) -> None:
     """Score every frame of a dataset with a bundle, by the code that serves."""
-    from gripwire_reward import bundle as bundles
-    from gripwire_reward.datasets import open_dataset, resolve
     from gripwire_reward.score import score_dataset, write_scores
-    from gripwire_reward.scorer import Scorer
 
-    settings = options.load(config, data)
-    source = open_dataset(resolve(dataset, settings.data / "datasets"))
-    scorer = Scorer(bundles.load(bundles.find(bundle, settings.data / "bundles", allow_path=True)))
+    source, scorer = _opened(dataset, bundle, options.load(config, data))
     start = time.monotonic()
     scores = list(score_dataset(scorer, source))
     rows = write_scores(scores, out)
@@ -228,20 +227,16 @@ def rescore(
     as_json: options.Json = False,
 ) -> None:
     """Recompute the rewards of a recording or a replay buffer with another bundle. The source stays."""
-    from gripwire_reward import bundle as bundles
     from gripwire_reward import rescore as again
-    from gripwire_reward.datasets import open_dataset, resolve
     from gripwire_reward.score import score_dataset, write_scores
-    from gripwire_reward.scorer import Scorer
 
     settings = options.load(config, data)
-    source = open_dataset(resolve(dataset, settings.data / "datasets"))
     target = Path(out).expanduser()
     if target.suffix != ".parquet":
         target = target if target.parent != Path() else settings.data / "datasets" / out
         if target.exists():
             raise UserError(f"{target} exists already and is never overwritten; choose another name")
-    scorer = Scorer(bundles.load(bundles.find(bundle, settings.data / "bundles", allow_path=True)))
+    source, scorer = _opened(dataset, bundle, settings)
     scores = list(score_dataset(scorer, source))
     if target.suffix == ".parquet":
         write_scores(scores, target)
@@ -305,6 +300,17 @@ def preview(
         session.close()
         if session.said:
             typer.echo(session.said)
+
+
+def _opened(dataset: str, bundle: str, settings: Settings) -> "tuple[Dataset, Scorer]":
+    """A dataset, and a bundle to score it with, as a person names them."""
+    from gripwire_reward import bundle as bundles
+    from gripwire_reward.datasets import open_dataset, resolve
+    from gripwire_reward.scorer import Scorer
+
+    source = open_dataset(resolve(dataset, settings.data / "datasets"))
+    found = bundles.find(bundle, settings.data / "bundles", allow_path=True)
+    return source, Scorer(bundles.load(found))
 
 
 def _tell(settings: Settings, command: Freeze | Thaw | Override) -> None:

@@ -104,6 +104,11 @@ class Decider:
         self.decision = self.latched = False
         self._held = False
 
+    def forget(self) -> None:
+        """What was seen so far is no evidence for what comes; the episode goes on."""
+        self._window.clear()
+        self.decision = False
+
     def resume(self, before: "Decider") -> None:
         """Go on in the same episode that ``before`` was judging: its frames and its latched success count,
         its window does not."""
@@ -114,8 +119,7 @@ class Decider:
         self.seen += 1
         self.latched = False
         if probability is None:
-            self._window.clear()
-            self.decision = False
+            self.forget()
             return False
         self._window.append(probability if gate else 0.0)
         if self.decision:
@@ -136,8 +140,10 @@ def decide_all(
     probabilities: Iterable[float | None],
     rule: DecisionRule,
     rate_hz: float,
-    gates: Iterable[bool] = itertools.repeat(True),
+    gates: Iterable[bool] | None = None,
 ) -> list[bool]:
-    """The decision at every frame of one episode, from a fresh start; ``gates``: whether it was open."""
+    """The decision at every frame of one episode, from a fresh start. ``gates``: whether the gate was open,
+    where there is one."""
     decider = Decider(rule, rate_hz)
-    return [decider.update(p, gate) for p, gate in zip(probabilities, gates, strict=False)]
+    opened = itertools.repeat(True) if gates is None else gates
+    return [decider.update(p, gate) for p, gate in zip(probabilities, opened, strict=False)]

@@ -1,6 +1,6 @@
 """Scores a dataset with a bundle, offline, by the code that serves."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from gripwire.errors import UserError
 from gripwire.files import write_whole
 from gripwire_reward import calibration, gate
 from gripwire_reward.datasets import Dataset, Episode, frames, states
-from gripwire_reward.decision import decide_all, overridden
+from gripwire_reward.decision import decide_all
 from gripwire_reward.preprocess import preprocess
 from gripwire_reward.scorer import Scorer, drift
 
@@ -34,16 +34,13 @@ class EpisodeScores:
     """Why a frame is not valid; empty where it is. A frame that is not valid is never above."""
 
 
-def score_episode(
-    scorer: Scorer, dataset: Dataset, episode: Episode, overrides: Mapping[str, float | bool | str] = {}
-) -> EpisodeScores:
-    """Every frame of one episode, each batch through the graph that serves; ``overrides`` of its rule.
+def score_episode(scorer: Scorer, dataset: Dataset, episode: Episode) -> EpisodeScores:
+    """Every frame of one episode, each batch through the graph that serves.
 
     Raises:
         UserError: the dataset lacks a camera, or its frames have another size than the model wants.
     """
-    manifest = scorer.bundle.manifest
-    rule = overridden(manifest.decision, overrides)
+    manifest, rule = scorer.bundle.manifest, scorer.bundle.manifest.decision
     scored: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
     batch: list[tuple[NDArray[np.float32], ...]] = []
 

@@ -85,7 +85,7 @@ class RewardService:
     def _answer(self, taken: Taken) -> None:
         if taken.skipped:
             self._note_rate(taken.received.message)
-            self._serving.forget()
+            self._serving.pass_over()
             self._runtime.count("invalid")
             self._runtime.count("frames_skipped")
             self._publish(taken.received, Reward(reason="skipped: the reward service was behind the camera"))
@@ -179,7 +179,7 @@ class RewardService:
 
     def _refuse(self, received: Received[Frame], reason: str, drift: float | None = None) -> None:
         """This frame cannot be judged: say why; the verdict is no."""
-        self._serving.forget()
+        self._serving.pass_over()
         self._runtime.count("invalid")
         if self._serving.scorer is not None:
             self._runtime.problem("frame", reason)

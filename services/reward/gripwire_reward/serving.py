@@ -81,7 +81,12 @@ class Serving:
             self.decider.reset()
 
     def forget(self) -> None:
-        """A frame without a score: what was seen before is no evidence."""
+        """After a silence or a loss, what was seen before is no evidence."""
+        if self.decider is not None:
+            self.decider.forget()
+
+    def pass_over(self) -> None:
+        """A frame without a score: nor is it after that."""
         if self.decider is not None:
             self.decider.update(None)
 
@@ -188,14 +193,14 @@ class Serving:
 
         if scorer is None:
             return
+        self._runtime.problem("offer")
+        rule = overridden(scorer.bundle.manifest.decision, self.state.applied)
+        if scorer is self.scorer and rule == self.rule:
+            return
         if scorer is not self.scorer:
             self._runtime.count("swaps")
             self._runtime.problem("model")
-        self.scorer = scorer
-        self._runtime.problem("offer")
-        rule = overridden(scorer.bundle.manifest.decision, self.state.applied)
-        if rule != self.rule:
-            self.rule = rule
+        self.scorer, self.rule = scorer, rule
         self.renew_decider()
         others = [contract.camera for contract in scorer.contracts[1:]]
         self.companions.expect(others, bool(rule.gate))

@@ -3,7 +3,6 @@
 What the score says and what it does not is put into words by :func:`note`, which travels in the bundle.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -105,7 +104,7 @@ def judge(episode: HeldOut, fitted: Fitted) -> Judged:
     probability = calibration.apply(episode.logit, fitted.calibration)
     valid = episode.drift <= fitted.drift_limit
     known = [p if ok else None for p, ok in zip(probability.tolist(), valid.tolist(), strict=True)]
-    gates = itertools.repeat(True) if episode.gate is None else episode.gate.tolist()
+    gates = None if episode.gate is None else episode.gate.tolist()
     return Judged(
         name=episode.name, fps=episode.fps, success=episode.success, counted=episode.counted,
         logit=episode.logit, probability=probability,

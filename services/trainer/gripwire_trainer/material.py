@@ -17,6 +17,8 @@ from gripwire_trainer.model import Basis, Head, HeadShape, Learner
 from gripwire_trainer.train import Frames
 from gripwire_trainer.views import InMemory, OnDisk, Views
 
+_MOST_FAR = 16
+
 
 @dataclass(frozen=True)
 class Material:
@@ -50,6 +52,8 @@ class Material:
         """How drift from these episodes is told, and that of every frame and view (n, w). Labels play no part
         in it, so the next job with the same episodes has it already."""
         if (key := tuple(episodes)) not in self._far:
+            if len(self._far) >= _MOST_FAR:  # labels have moved episodes between folds again and again
+                self._far.clear()
             fitted = drift.fit(self.pooled[self.rows(episodes)])
             self._far[key] = fitted, _lengths(fitted, self.pooled)
         return self._far[key]

@@ -1,7 +1,7 @@
 """Where the preview's pictures and verdicts come from: the running service, or a bundle of one's choice."""
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -100,21 +100,24 @@ class ServiceFeed:
         self._rewards.close()
 
 
-@dataclass
 class BundleFeed:
-    """What a bundle says that need not serve, of the live frames, decided as the service would."""
+    """What a bundle says that need not serve, of the live frames, decided as the service would.
 
-    settings: Settings
-    camera: str
-    bundle: Bundle
-    _scorer: Scorer = field(init=False)
+    Raises:
+        UserError: the bundle is not what it says, or wants several cameras.
+    """
 
-    def __post_init__(self) -> None:
-        self._scorer = Scorer(self.bundle)
-        self._frames = Latest(self.settings.topics[f"camera/{self.camera}"], Frame)
+    def __init__(self, settings: Settings, camera: str, bundle: Bundle) -> None:
+        if len(bundle.manifest.inputs) > 1:
+            raise UserError(
+                f"bundle {bundle.id} wants several cameras: let it serve, and preview the service"
+            )
+        self._camera, self._bundle, self._scorer = camera, bundle, Scorer(bundle)
+        topic = settings.topics[f"camera/{camera}"]
+        self._frames = Latest(topic, Frame)
         self._last: Received[Frame] | None = None
-        rule = self.bundle.manifest.decision.model_copy(update={"gate": ""})  # the robot is not asked
-        self._decider = Decider(rule, 30.0)
+        rule = bundle.manifest.decision.model_copy(update={"gate": ""})  # the robot is not asked
+        self._decider = Decider(rule, topic.rate_hz or 30.0)
 
     def next(self, timeout_s: float) -> Shown | None:
         received = self._frames.wait(timeout_s, after=self._last)
@@ -128,7 +131,7 @@ class BundleFeed:
     def _judge(self, received: Received[Frame], image: NDArray[np.uint8], problem: str) -> Reward:
         rule, frame = self._decider.rule, received.message
         reward = Reward(
-            camera=self.camera, frame_seq=frame.seq, model=self.bundle.id, threshold=rule.threshold,
+            camera=self._camera, frame_seq=frame.seq, model=self._bundle.id, threshold=rule.threshold,
             reason=problem or frame.reason,
         )  # fmt: skip
         if problem or not frame.valid:

@@ -108,7 +108,7 @@ def _print(
         f"missed successes {result['missed_successes']}\n"
         f"reward latency   {latency['p50']:.1f} ms median, {latency['p99']:.1f} ms p99, capture to publish, "
         f"at {result['camera_hz']:.1f} Hz\n"
-        f"the swap         largest gap between two rewards {result['swap_gap_s'] * 1000:.0f} ms, "
+        f"the swap         largest gap between rewards {result['swap_gap_s'] * 1000:.0f} ms, "
         f"missed ticks {result['missed_ticks_at_swap']} (in all {result['missed_ticks']})\n"
         f"bundle           {result['bundle']}, epoch {result['epoch']}\n"
         f"took             {result['wall_s']['total']:.0f} s\n"
