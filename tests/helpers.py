@@ -82,4 +82,4 @@ def on_small_disk(
         pytest.skip("this system does not let a process mount a disk of its own")
     left = f"code=$?; ls -A {shlex.quote(str(place / look_at))} 2>/dev/null; exit $code"
     script = f"{mount} && {shlex.join(command)}; {left}"
-    return subprocess.run([*alone, script], capture_output=True, text=True, timeout=110)
+    return subprocess.run([*alone, script], capture_output=True, text=True, timeout=280)

@@ -110,12 +110,25 @@ class Publisher[M: Message]:
             message.t_wall = time.time_ns()
             message.t_publish = clock.monotonic_ns()
             message.t_capture = message.t_capture or message.t_publish
-            parts = wire.encode(self.topic.name, message, payload)
-            self._socket.send_multipart(parts, copy=False)
-            if self.topic.latched:
-                self._last = parts
-            self._answer_subscriptions()
+            self._send(message, payload)
         return message
+
+    def play_back(self, message: M, payload: wire.Buffer | None = None) -> None:
+        """Send a recorded message as if it were published now: it keeps its ``seq``, ``boot`` and the time
+        from capture to publication."""
+        with self._lock:
+            now = clock.monotonic_ns()
+            message.t_capture = now - (message.t_publish - message.t_capture)
+            message.t_publish, message.t_wall, message.host = now, time.time_ns(), clock.host_id()
+            self.sent += 1
+            self._send(message, payload)
+
+    def _send(self, message: M, payload: wire.Buffer | None) -> None:
+        parts = wire.encode(self.topic.name, message, payload)
+        self._socket.send_multipart(parts, copy=False)
+        if self.topic.latched:
+            self._last = parts
+        self._answer_subscriptions()
 
     def poll(self) -> None:
         """Give new readers of a latched topic its last message; cheap, call it every tick."""

@@ -1,5 +1,7 @@
 """Listens to many topics from one thread and meters each."""
 
+from collections.abc import Sequence
+
 import zmq
 
 from gripwire import bus, clock
@@ -12,7 +14,7 @@ from gripwire.topics import Topic
 class Survey:
     """Readers of several topics, polled together."""
 
-    def __init__(self, topics: list[Topic]) -> None:
+    def __init__(self, topics: Sequence[Topic]) -> None:
         self.meters = {topic.name: Meter(topic) for topic in topics}
         self.readers: dict[str, Queued[Message]] = {
             topic.name: Queued(topic, topic.message) for topic in topics
@@ -24,9 +26,9 @@ class Survey:
         for socket in self._by_socket:
             self._poller.register(socket, zmq.POLLIN)
 
-    def listen(self, seconds: float) -> list[Received[Message]]:
-        """Take in everything that arrives within ``seconds``; what arrived, in order."""
-        arrived: list[Received[Message]] = []
+    def listen(self, seconds: float) -> list[tuple[str, Received[Message]]]:
+        """Take in everything that arrives within ``seconds``; what arrived, in order, with its topic."""
+        arrived: list[tuple[str, Received[Message]]] = []
         end = clock.monotonic_ns() + int(seconds * 1e9)
         while (left := end - clock.monotonic_ns()) > 0:
             ready = self._poller.poll(bus.milliseconds(min(left / 1e9, 0.5)))
@@ -39,7 +41,7 @@ class Survey:
                 for received in self.readers[name].drain():
                     self.meters[name].see(received)
                     self.latest[name] = received.message
-                    arrived.append(received)
+                    arrived.append((name, received))
         return arrived
 
     def judge(self) -> dict[str, Liveness]:

@@ -69,7 +69,7 @@ def test_killed_at_any_step_the_dataset_is_the_old_one_or_the_new_one(tmp_path, 
     )
     script = Path(__file__).parent / "killed_while_publishing.py"
     command = [sys.executable, str(script), str(tmp_path), "exchange" if exchange else "rename"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr
     steps = json.loads(done.stdout)
     for number, step in enumerate(steps):

@@ -33,7 +33,7 @@ class Shell:
     def process(self, *args):
         """Exit code, stdout and stderr."""
         process = self.background(*args)
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=250)
         assert "Traceback" not in err
         return process.returncode, out.strip(), err.strip()
 

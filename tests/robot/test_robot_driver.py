@@ -6,7 +6,7 @@ import sys
 
 def run(program: str) -> str:
     return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=110, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=280, check=True
     ).stdout
 
 

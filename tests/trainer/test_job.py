@@ -271,7 +271,7 @@ def test_an_interrupted_training_ends_with_the_epoch_under_way(
 
 def _gripwire(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "gripwire", *args], capture_output=True, text=True, timeout=110
+        [sys.executable, "-m", "gripwire", *args], capture_output=True, text=True, timeout=280
     )
 
 

@@ -16,7 +16,10 @@ from gripwire import __version__
 from gripwire.errors import UserError
 
 ENTRY_POINTS = "gripwire.commands"
-BUILT_IN = {"up": "up", "topics": "inspect", "echo": "inspect", "hz": "inspect", "delay": "inspect"}
+BUILT_IN = {
+    "up": "up", "topics": "inspect", "echo": "inspect", "hz": "inspect", "delay": "inspect",
+    "record": "recording", "replay": "recording",
+}  # fmt: skip
 """Command to the module of this package that has the function of that name."""
 
 

@@ -2,9 +2,8 @@
 
 import signal
 import threading
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,31 +13,17 @@ from gripwire.cli import options
 from gripwire.errors import UserError
 from gripwire.messages import Freeze, ModelState, Override, Reward, Rollback, Swap, Thaw
 from gripwire.settings import Settings
+from gripwire_reward import offline_cli
 from gripwire_reward.ask import ask
+from gripwire_reward.offline_cli import BundleArg
 from gripwire_reward.settings import RewardSettings
 
-if TYPE_CHECKING:
-    from gripwire_reward.datasets import Dataset
-    from gripwire_reward.scorer import Scorer
-
-Kind = Literal["decision", "above", "probability"]
 Where = Literal["auto", "window", "page", "terminal"]
 
 app = typer.Typer(
     no_args_is_help=True, help="Score every camera frame with a verified model and publish the reward."
 )
 
-BundleArg = Annotated[
-    str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or its id (a unique start will do).")
-]
-
-
-DatasetArg = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATASET", help="A LeRobot dataset's folder, or its name under the data folder's datasets/."
-    ),
-]
 Force = Annotated[bool, typer.Option("--force", help="Even while somebody holds the model.")]
 
 
@@ -173,90 +158,8 @@ def status(
     raise typer.Exit(0 if valid else 1)
 
 
-@app.command()
-def score(
-    bundle: BundleArg,
-    dataset: DatasetArg,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="SCORES.parquet", help="One row per frame is written here.")
-    ],
-    config: options.Config = None,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
-    """Score every frame of a dataset with a bundle, by the code that serves."""
-    from gripwire_reward.score import score_dataset, write_scores
-
-    source, scorer = _opened(dataset, bundle, options.load(config, data))
-    start = time.monotonic()
-    scores = list(score_dataset(scorer, source))
-    rows = write_scores(scores, out)
-    successes = sum(bool(s.decision.any()) for s in scores)
-    summary = {
-        "bundle": scorer.bundle.id,
-        "dataset": str(source.path),
-        "out": str(out),
-        "episodes": len(scores),
-        "frames": rows,
-        "episodes_decided_success": successes,
-        "seconds": round(time.monotonic() - start, 2),
-    }
-    if as_json:
-        options.emit(summary)
-    else:
-        typer.echo(f"{rows} frames of {len(scores)} episodes scored, {successes} decided as success -> {out}")
-
-
-@app.command()
-def rescore(
-    dataset: DatasetArg,
-    bundle: BundleArg,
-    out: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE.parquet",
-            help="A new dataset with these rewards, under the data folder's datasets/ or where a path says; "
-            "or a file with one row per frame.",
-        ),
-    ],
-    reward: Annotated[
-        Kind, typer.Option(help="What becomes the reward of a frame: 0 or 1, or the probability itself.")
-    ] = "decision",
-    config: options.Config = None,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
-    """Recompute the rewards of a recording or a replay buffer with another bundle. The source stays."""
-    from gripwire_reward import rescore as again
-    from gripwire_reward.score import score_dataset, write_scores
-
-    settings = options.load(config, data)
-    target = Path(out).expanduser()
-    if target.suffix != ".parquet":
-        target = target if target.parent != Path() else settings.data / "datasets" / out
-        if target.exists():
-            raise UserError(f"{target} exists already and is never overwritten; choose another name")
-    source, scorer = _opened(dataset, bundle, settings)
-    scores = list(score_dataset(scorer, source))
-    if target.suffix == ".parquet":
-        write_scores(scores, target)
-    else:
-        again.write_dataset(source, scores, reward, scorer.bundle.id, target)
-    summary = {
-        "bundle": scorer.bundle.id,
-        "dataset": str(source.path),
-        "out": str(target),
-        "episodes": len(scores),
-        "frames": sum(len(s.logit) for s in scores),
-        "changed": again.changed_rows(source, scores, reward),
-        "not_valid": sum(bool(why) for s in scores for why in s.reason),
-    }
-    if as_json:
-        options.emit(summary)
-        return
-    changed = "the source has no rewards" if summary["changed"] is None else f"{summary['changed']} changed"
-    counted = f"{summary['frames']} rewards of {len(scores)} episodes"
-    typer.echo(f"{counted}, {changed}, {summary['not_valid']} not valid -> {target}")
+app.command()(offline_cli.score)
+app.command()(offline_cli.rescore)
 
 
 @app.command()
@@ -300,17 +203,6 @@ def preview(
         session.close()
         if session.said:
             typer.echo(session.said)
-
-
-def _opened(dataset: str, bundle: str, settings: Settings) -> "tuple[Dataset, Scorer]":
-    """A dataset, and a bundle to score it with, as a person names them."""
-    from gripwire_reward import bundle as bundles
-    from gripwire_reward.datasets import open_dataset, resolve
-    from gripwire_reward.scorer import Scorer
-
-    source = open_dataset(resolve(dataset, settings.data / "datasets"))
-    found = bundles.find(bundle, settings.data / "bundles", allow_path=True)
-    return source, Scorer(bundles.load(found))
 
 
 def _tell(settings: Settings, command: Freeze | Thaw | Override) -> None:

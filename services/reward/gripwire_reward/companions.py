@@ -44,21 +44,7 @@ class Companions:
         """
         self.expect((), True)
         assert self._robot is not None
-        received = self._robot.get()
-        if received is None:
-            raise UserError(
-                "the gate needs the robot's state, and none has come: is the robot service running?"
-            )
-        age = (clock.monotonic_ns() - received.t_receive) / 1e9
-        if age > STATE_FRESH_S:
-            raise UserError(f"the gate needs the robot's state, and the last one is {age:.1f} s old")
-        if not received.message.valid:
-            why = received.message.reason or "the robot service does not vouch for it"
-            raise UserError(f"the gate needs the robot's state, and it is not valid: {why}")
-        try:
-            return gate.parse(text).holds(received.message)
-        except gate.MissingState as e:
-            raise UserError(str(e)) from e
+        return gate_open(text, self._robot.get(), clock.monotonic_ns())
 
     def frames(self, cameras: Sequence[str], beside: Received[Frame]) -> list[tuple[int, NDArray[np.uint8]]]:
         """``seq`` and picture of the newest frame of each camera, taken about when ``beside`` was.
@@ -67,19 +53,46 @@ class Companions:
             UserError: there is none, it is of another moment, or it is not valid.
         """
         self.expect(cameras, False)
-        return [self._frame(name, beside) for name in cameras]
+        return [picture_beside(name, self._cameras[name].get(), beside) for name in cameras]
 
-    def _frame(self, name: str, beside: Received[Frame]) -> tuple[int, NDArray[np.uint8]]:
-        received = self._cameras[name].get()
-        if received is None:
-            raise UserError(f"no frame from camera {name}, which the model wants too: does its service run?")
-        message = received.message
-        apart = abs(_taken_at(received) - _taken_at(beside)) / 1e9
-        if apart > SKEW_S:
-            raise UserError(f"the newest frame of camera {name} was taken {apart:.1f} s apart from this one")
-        if not message.valid:
-            raise UserError(f"camera {name}: {message.reason or 'the frame is not valid'}")
-        return message.seq, decode(message, received.payload)
+
+def gate_open(text: str, received: Received[RobotState] | None, now: int) -> bool:
+    """Whether the gate is open by this state, the newest at ``now`` (CLOCK_MONOTONIC ns).
+
+    Raises:
+        UserError: there is none, it is old, not valid, or lacks what the gate asks for.
+    """
+    if received is None:
+        raise UserError("the gate needs the robot's state, and none has come: is the robot service running?")
+    age = (now - received.t_receive) / 1e9
+    if age > STATE_FRESH_S:
+        raise UserError(f"the gate needs the robot's state, and the last one is {age:.1f} s old")
+    if not received.message.valid:
+        why = received.message.reason or "the robot service does not vouch for it"
+        raise UserError(f"the gate needs the robot's state, and it is not valid: {why}")
+    try:
+        return gate.parse(text).holds(received.message)
+    except gate.MissingState as e:
+        raise UserError(str(e)) from e
+
+
+def picture_beside(
+    camera: str, received: Received[Frame] | None, beside: Received[Frame]
+) -> tuple[int, NDArray[np.uint8]]:
+    """``seq`` and picture of a further camera's newest frame, taken about when ``beside`` was.
+
+    Raises:
+        UserError: there is none, it is of another moment, or it is not valid.
+    """
+    if received is None:
+        raise UserError(f"no frame from camera {camera}, which the model wants too: does its service run?")
+    message = received.message
+    apart = abs(_taken_at(received) - _taken_at(beside)) / 1e9
+    if apart > SKEW_S:
+        raise UserError(f"the newest frame of camera {camera} was taken {apart:.1f} s apart from this one")
+    if not message.valid:
+        raise UserError(f"camera {camera}: {message.reason or 'the frame is not valid'}")
+    return message.seq, decode(message, received.payload)
 
 
 def _taken_at(received: Received[Frame]) -> int:

@@ -1,8 +1,5 @@
 """The reward service: camera frames get a verdict, in order, by the model that serves at that moment."""
 
-import itertools
-import statistics
-from collections import deque
 from time import perf_counter
 from typing import Any
 
@@ -15,16 +12,11 @@ from gripwire.errors import UserError
 from gripwire.messages import Command, EpisodeState, Frame, Reward
 from gripwire.service import Runtime
 from gripwire_reward.intake import Intake, Taken
+from gripwire_reward.pace import Pace
 from gripwire_reward.serving import Serving
 from gripwire_reward.settings import RewardSettings
 
-STALL_PERIODS = 10
-"""Without a frame for so many periods, the camera is stalled and the verdict is no."""
-
 _WAIT_S = 0.05
-_RATE_WINDOW = 31
-_RATE_SOON = 4
-"""Frames after which a camera that is far slower than declared is known to be so."""
 
 
 class RewardService:
@@ -42,15 +34,14 @@ class RewardService:
             )
         self._runtime = runtime
         topic = runtime.topics[f"camera/{self.camera}"]
-        self._nominal_hz = self.settings.rate_hz or topic.rate_hz or 30.0
+        self._pace = Pace(self.settings.rate_hz or topic.rate_hz or 30.0)
         self._reward = runtime.publisher("reward")
         self._intake = Intake(runtime.queued(topic.name, Frame), self.settings.rate_hz)
         self._episodes = runtime.queued("episode", EpisodeState)
         self._recording = False
-        self._captures: deque[int] = deque(maxlen=_RATE_WINDOW)
         self._last_frame = clock.monotonic_ns()
         self._last_said = 0
-        self._serving = Serving(runtime, self.settings, self.camera, self._rate)
+        self._serving = Serving(runtime, self.settings, self.camera, self._pace.hz)
 
     @property
     def commands(self) -> dict[type[Command], Any]:
@@ -84,7 +75,7 @@ class RewardService:
 
     def _answer(self, taken: Taken) -> None:
         if taken.skipped:
-            self._note_rate(taken.received.message)
+            self._pace.note(taken.received.message)
             self._serving.pass_over()
             self._runtime.count("invalid")
             self._runtime.count("frames_skipped")
@@ -114,8 +105,7 @@ class RewardService:
 
     def _say_stalled(self) -> None:
         now = clock.monotonic_ns()
-        period_ns = 1e9 / self._rate()
-        if now - max(self._last_frame, self._last_said) < STALL_PERIODS * period_ns:
+        if not self._pace.stalled(now - max(self._last_frame, self._last_said)):
             return
         self._last_said = now
         silent = (now - self._last_frame) / 1e9
@@ -127,7 +117,7 @@ class RewardService:
     def _judge(self, received: Received[Frame]) -> None:
         frame, start = received.message, perf_counter()
         self._last_frame = received.t_receive
-        self._note_rate(frame)
+        self._pace.note(frame)
         if not frame.valid:
             self._refuse(received, f"camera {self.camera}: {frame.reason or 'the frame is not valid'}")
         elif self._serving.scorer is None:
@@ -140,6 +130,7 @@ class RewardService:
 
     def _score(self, received: Received[Frame], start: float) -> None:
         from gripwire_reward.decode import decode
+        from gripwire_reward.verdict import verdict
 
         others = [contract.camera for contract in self._serving.scorer.contracts[1:]]
         beside = self._serving.companions.frames(others, received)
@@ -151,25 +142,19 @@ class RewardService:
         if strange:
             self._refuse(received, strange, score.drift)
             return
-        if abs(self._serving.decider.rate_hz / self._rate() - 1) > 0.2:
+        if self._pace.differs(self._serving.decider.rate_hz):
             self._serving.renew_decider()
-        scored, rule = perf_counter(), self._serving.rule
-        gate = self._serving.companions.gate(rule.gate) if rule.gate else True
-        decision = self._serving.decider.update(score.probability, gate)
-        stages = {
+        scored = perf_counter()
+        reward = verdict(score, self._serving.decider, self._serving.companions.gate)
+        reward.other_frames = {name: seq for name, (seq, _) in zip(others, beside, strict=True)}
+        reward.stages_ms = {
             "decode": (decoded - start) * 1e3,
             "preprocess": score.preprocess_ms,
             "score": score.score_ms,
             "decide": (perf_counter() - scored) * 1e3,
         }
-        verdict = Reward(
-            valid=True, logit=score.logit, probability=score.probability, threshold=rule.threshold,
-            above=score.probability >= rule.threshold, gate=gate, decision=decision,
-            latched=self._serving.decider.latched, drift=score.drift, stages_ms=stages,
-            other_frames={name: seq for name, (seq, _) in zip(others, beside, strict=True)},
-        )  # fmt: skip
         self._runtime.problem("frame")
-        self._publish(received, verdict)
+        self._publish(received, reward)
 
     def _shadow(
         self, received: Received[Frame], images: list[NDArray[np.uint8]], probability: float | None
@@ -204,25 +189,6 @@ class RewardService:
         reward.overrides = serving.state.applied
         reward.step = serving.decider.seen if serving.decider else 0
         self._reward.publish(reward)
-
-    # --- rate -----------------------------------------------------------------------------------------
-
-    def _note_rate(self, frame: Frame) -> None:
-        if self._captures and frame.t_capture <= self._captures[-1]:
-            self._captures.clear()  # another publisher, or its clock began anew
-        self._captures.append(frame.t_capture)
-
-    def _rate(self) -> float:
-        """Frames per second as captured lately; until enough have come, what the camera is declared to give.
-
-        A camera that is plainly slower than declared is believed after a few frames: its pauses are no
-        stalls. One that seems faster is not, since a burst at the start proves nothing.
-        """
-        if len(self._captures) < _RATE_SOON:
-            return self._nominal_hz
-        measured = 1e9 / statistics.median(b - a for a, b in itertools.pairwise(self._captures))
-        full = len(self._captures) == _RATE_WINDOW
-        return measured if full or measured < self._nominal_hz / 1.5 else self._nominal_hz
 
     def close(self, failed: bool) -> None:
         self._serving.close()
