@@ -18,7 +18,7 @@ from gripwire.messages import Frame, Reward
 from gripwire.topics import Topics
 
 BASE = 26000
-ROUNDS, MESSAGES, PERIOD_S = 5, 200, 0.005
+ROUNDS, MESSAGES, PERIOD_S = 15, 200, 0.005
 FRAME_BYTES = 40_000  # a 640x480 JPEG of the gripper camera
 
 

@@ -60,6 +60,10 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, what: str) -> None:
             raise UserError(f"{what} cannot use {endpoint}: {why}; check `bind` in gripwire.toml") from e
 
 
+_COPIED_BYTES = 1 << 20
+"""Up to here a copy costs less than pyzmq's account of who still needs the memory."""
+
+
 def milliseconds(seconds: float) -> int:
     """A poll's time-out, rounded up: rounding down would spin through the last millisecond."""
     return max(0, math.ceil(seconds * 1000))
@@ -107,9 +111,8 @@ class Publisher[M: Message]:
         with self._lock:
             message.seq, self.sent = self.sent, self.sent + 1
             message.boot, message.host = clock.boot_id(), clock.host_id()
-            message.t_wall = time.time_ns()
-            message.t_publish = clock.monotonic_ns()
-            message.t_capture = message.t_capture or message.t_publish
+            message.t_wall, now = time.time_ns(), clock.monotonic_ns()
+            message.t_publish, message.t_capture = now, message.t_capture or now
             self._send(message, payload)
         return message
 
@@ -125,7 +128,8 @@ class Publisher[M: Message]:
 
     def _send(self, message: M, payload: wire.Buffer | None) -> None:
         parts = wire.encode(self.topic.name, message, payload)
-        self._socket.send_multipart(parts, copy=False)
+        large = payload is not None and memoryview(payload).nbytes > _COPIED_BYTES
+        self._socket.send_multipart(parts, copy=not large)
         if self.topic.latched:
             self._last = parts
         self._answer_subscriptions()
@@ -146,7 +150,7 @@ class Publisher[M: Message]:
                 self._subscribers += 1 if arrived else -1
                 fresh += arrived
         if fresh and self._last is not None:
-            self._socket.send_multipart(self._last, copy=False)
+            self._socket.send_multipart(self._last)
 
     def wait_for_subscriber(self, timeout_s: float, count: int = 1) -> bool:
         """Block until ``count`` readers have subscribed. The first messages before that are lost to them."""
@@ -200,12 +204,21 @@ class Subscription:
         self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECTED)
         self.socket.connect(self._endpoint)
 
-    def poll(self, timeout_s: float) -> bool:
-        """Whether a message has arrived within ``timeout_s``."""
-        if self.socket.poll(milliseconds(timeout_s)):
-            return True
+    def receive(self, timeout_s: float) -> list[bytes] | None:
+        """The parts of the next message; None when none arrived within ``timeout_s``."""
+        try:
+            return self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            pass
+        if timeout_s > 0:
+            # Waiting in `recv` itself: a poll before it would delay what has just arrived.
+            self.socket.setsockopt(zmq.RCVTIMEO, milliseconds(timeout_s))
+            try:
+                return self.socket.recv_multipart()
+            except zmq.Again:
+                pass
         self.revive()
-        return False
+        return None
 
     def revive(self) -> None:
         """Connect anew after a refusal. Cheap; only while nothing waits to be received: it would be lost."""
@@ -267,8 +280,7 @@ class Reader[M: Message](ABC):
     def _take(self, subscription: Subscription, timeout_s: float) -> Received[M] | None:
         """The next message that parses and is no repetition; None when none came in time."""
         deadline = time.monotonic() + timeout_s
-        while subscription.poll(deadline - time.monotonic()):
-            parts = subscription.socket.recv_multipart()
+        while (parts := subscription.receive(deadline - time.monotonic())) is not None:
             now = clock.monotonic_ns()
             try:
                 message, payload = wire.decode(parts, self._model)
@@ -350,7 +362,8 @@ class Queued[M: Message](Reader[M]):
 
     def tend(self) -> None:
         """For owners that poll :attr:`socket` themselves: call it now and then while nothing arrives."""
-        self._subscription.poll(0)
+        if not self.socket.poll(0):
+            self._subscription.revive()
 
     def drain(self) -> Iterator[Received[M]]:
         """All messages that have arrived by now."""

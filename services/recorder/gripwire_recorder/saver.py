@@ -9,6 +9,7 @@ import logging
 import os
 import queue
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -74,6 +75,13 @@ class _Stopped(Exception):
     pass
 
 
+def _give_way() -> None:
+    """Encoding may take its time: the arm and the reward come first. On Linux a priority is a thread's own,
+    and the encoder's threads take over that of the one that starts them."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
 class Saver:
     """Saves jobs one after the other. ``on_loaded`` gets LeRobot's version once that is imported."""
 
@@ -100,6 +108,7 @@ class Saver:
         return not self.thread.is_alive()
 
     def _run(self) -> None:
+        _give_way()
         try:
             self._load()
         except Exception as e:
