@@ -6,15 +6,19 @@ runs with
     python -m gripwire.lerobot actor --config_path train_config.json
 
 which is LeRobot's own command, whose reward classifier step is :class:`GripwireRewardStep` wherever the
-configuration names no other classifier. ``gripwire:7700`` names a stack by its first port.
+configuration names no other classifier, and whose transitions take the model's id, epoch, logit and
+probability along into the learner's replay buffer. ``gripwire:7700`` names a stack by its first port.
 
 Needs ``lerobot`` with its ``hilserl`` extra.
 """
 
+import math
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from lerobot.configs.types import PipelineFeatureType, PolicyFeature
 from lerobot.processor import EnvTransition, ProcessorStep, ProcessorStepRegistry, TransitionKey
 
@@ -22,6 +26,28 @@ from gripwire.client import RewardStream
 from gripwire.step import TOLERANCE_S, StepReward
 
 NAME = "gripwire"
+_MODEL_BYTES = 10
+
+
+def complementary(kept: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """What tells rewards of different models apart, as LeRobot's replay buffer keeps it: float32, one row.
+
+    ``gripwire_epoch``, ``gripwire_logit`` and ``gripwire_probability`` (1,), NaN where there was no verdict;
+    ``gripwire_model`` (1, 10), the bytes of the bundle's id, zero where there was none (:func:`model_id`).
+    """
+    numbers = {name: kept.get(name) for name in ("epoch", "logit", "probability")}
+    out = {
+        f"gripwire_{name}": torch.tensor([math.nan if number is None else float(number)])
+        for name, number in numbers.items()
+    }
+    model = bytes.fromhex(kept.get("model") or "").ljust(_MODEL_BYTES, b"\0")
+    return out | {"gripwire_model": torch.tensor([list(model)], dtype=torch.float32)}
+
+
+def model_id(row: Iterable[float]) -> str:
+    """The bundle's id from a row of ``gripwire_model``; empty where there was none."""
+    data = bytes(int(value) for value in row)
+    return data.hex() if any(data) else ""
 
 
 @ProcessorStepRegistry.register("gripwire_reward")
@@ -31,7 +57,7 @@ class GripwireRewardStep(ProcessorStep):  # type: ignore[misc]
 
     A success sets ``success_reward`` and, if asked for, ends the episode. Without a valid verdict the
     episode is truncated and the reward stays what it was. Model id, epoch, logit and the rest are kept with
-    the transition: in ``info["gripwire"]``, and as numbers in its complementary data.
+    the transition: in ``info["gripwire"]``, and as numbers in its complementary data (:func:`complementary`).
     """
 
     port_base: int | None = None
@@ -39,6 +65,7 @@ class GripwireRewardStep(ProcessorStep):  # type: ignore[misc]
     terminate_on_success: bool = True
     timeout_s: float = 0.5
     tolerance_s: float = TOLERANCE_S
+    last: dict[str, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
     _judge: StepReward | None = field(default=None, init=False, repr=False)
     _begun: bool = field(default=False, init=False, repr=False)
 
@@ -52,10 +79,10 @@ class GripwireRewardStep(ProcessorStep):  # type: ignore[misc]
             out[TransitionKey.TRUNCATED] = True
         kept = verdict.info()
         out[TransitionKey.INFO] = {**(out.get(TransitionKey.INFO) or {}), "gripwire": kept}
-        numbers = {name: kept.get(name) for name in ("epoch", "logit", "probability")}
+        self.last = complementary(kept)
         out[TransitionKey.COMPLEMENTARY_DATA] = {
             **(out.get(TransitionKey.COMPLEMENTARY_DATA) or {}),
-            **{f"gripwire_{name}": float(n) for name, n in numbers.items() if n is not None},
+            **self.last,
         }
         return out
 
@@ -84,23 +111,34 @@ class GripwireRewardStep(ProcessorStep):  # type: ignore[misc]
 
 def take_over() -> None:
     """Have LeRobot build :class:`GripwireRewardStep` where a configuration names ``gripwire`` as the reward
-    classifier's ``pretrained_path``; any other classifier stays LeRobot's."""
-    from lerobot.rl import gym_manipulator
+    classifier's ``pretrained_path``, and its actor hand on what the step keeps; any other classifier stays
+    LeRobot's."""
+    from lerobot.rl import actor, gym_manipulator
 
-    stock: Any = gym_manipulator.RewardClassifierProcessorStep
+    classifier: Any = gym_manipulator.RewardClassifierProcessorStep
+    transition: Any = actor.Transition
+    made: list[GripwireRewardStep] = []
 
     def build(
         pretrained_path: str, success_reward: float = 1.0, terminate_on_success: bool = True, **others: Any
     ) -> Any:
         name, _, port = pretrained_path.partition(":")
         if name != NAME:
-            return stock(
+            return classifier(
                 pretrained_path=pretrained_path, success_reward=success_reward,
                 terminate_on_success=terminate_on_success, **others,
             )  # fmt: skip
-        return GripwireRewardStep(int(port) if port else None, success_reward, terminate_on_success)
+        made.append(GripwireRewardStep(int(port) if port else None, success_reward, terminate_on_success))
+        return made[-1]
+
+    def hand_on(**fields: Any) -> Any:
+        # Of a transition's complementary data the actor hands on two entries of its own, nothing else.
+        if made:
+            fields["complementary_info"] = (fields.get("complementary_info") or {}) | made[-1].last
+        return transition(**fields)
 
     gym_manipulator.RewardClassifierProcessorStep = build
+    actor.Transition = hand_on
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import itertools
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -19,6 +20,7 @@ from gripwire.settings import Settings
 from tests.proto.rewards import Rewards
 
 WAIT_S = 10.0
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "hil_serl.json"
 
 
 class Arm(gymnasium.Env[Any, Any]):
@@ -168,9 +170,8 @@ def test_lerobots_pipeline_takes_its_reward_from_the_topic(pipeline, rewards, ep
     assert out[TransitionKey.REWARD] == 5.0 and out[TransitionKey.DONE] is True
     assert not out[TransitionKey.TRUNCATED]
     assert out[TransitionKey.INFO]["mine"] == 1 and out[TransitionKey.INFO]["gripwire"]["model"] == "a" * 20
-    assert out[TransitionKey.COMPLEMENTARY_DATA] == {
-        "kept": 2, "gripwire_epoch": 3.0, "gripwire_logit": 2.5, "gripwire_probability": 0.9,
-    }  # fmt: skip
+    data = out[TransitionKey.COMPLEMENTARY_DATA]
+    assert data["kept"] == 2 and data["gripwire_epoch"] == 3.0 and data["gripwire_logit"] == 2.5
     assert len(episodes) == 1
     with Sending(rewards, success=False):
         out = pipeline(_transition())
@@ -191,26 +192,76 @@ def test_in_lerobots_pipeline_too_what_is_not_valid_truncates(pipeline, rewards)
     assert out[TransitionKey.INFO]["gripwire"]["reason"] == "drift"
 
 
-def test_a_hil_serl_configuration_that_names_gripwire_gets_our_step_in_place_of_a_classifier(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from lerobot.rl import gym_manipulator
+@pytest.fixture
+def taken_over(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """LeRobot's modules of the actor as `python -m gripwire.lerobot` leaves them."""
+    from lerobot.rl import actor, gym_manipulator
 
     from gripwire import lerobot
 
-    monkeypatch.setattr(
-        gym_manipulator, "RewardClassifierProcessorStep", gym_manipulator.RewardClassifierProcessorStep
-    )
+    stock: Any = gym_manipulator.RewardClassifierProcessorStep
+    monkeypatch.setattr(gym_manipulator, "RewardClassifierProcessorStep", stock)
+    monkeypatch.setattr(actor, "Transition", actor.Transition)
     lerobot.take_over()
-    build: Any = gym_manipulator.RewardClassifierProcessorStep
-    made = build(
-        pretrained_path="gripwire:7700", device="cpu", success_threshold=0.7, success_reward=2.0,
-        terminate_on_success=False,
+    return gym_manipulator, actor
+
+
+def test_the_example_configuration_is_lerobots_and_gets_our_step_in_place_of_a_classifier(
+    taken_over: Any,
+) -> None:
+    import draccus
+    from lerobot.rl.train_rl import TrainRLServerPipelineConfig
+
+    from gripwire.lerobot import GripwireRewardStep
+
+    with draccus.config_type("json"):
+        config = draccus.parse(TrainRLServerPipelineConfig, config_path=EXAMPLE, args=[])
+    asked = config.env.processor.reward_classifier
+    made = taken_over[0].RewardClassifierProcessorStep(
+        pretrained_path=asked.pretrained_path, device="cpu", success_threshold=asked.success_threshold,
+        success_reward=asked.success_reward, terminate_on_success=True,
     )  # fmt: skip
+    assert isinstance(made, GripwireRewardStep)
     assert made.get_config() == {
-        "port_base": 7700, "success_reward": 2.0, "terminate_on_success": False, "timeout_s": 0.5,
+        "port_base": None, "success_reward": 1.0, "terminate_on_success": True, "timeout_s": 0.5,
         "tolerance_s": 0.05,
     }  # fmt: skip
+    other = taken_over[0].RewardClassifierProcessorStep(pretrained_path="gripwire:7700", success_reward=2.0)
+    assert (other.port_base, other.success_reward) == (7700, 2.0)
+
+
+def test_model_and_logit_come_with_every_transition_into_lerobots_replay_buffer(
+    taken_over: Any, stack: Settings, rewards: Rewards
+) -> None:
+    import torch
+    from lerobot.rl.buffer import ReplayBuffer
+    from lerobot.utils.transition import move_transition_to_device
+
+    from gripwire.lerobot import model_id
+
+    gym_manipulator, actor = taken_over
+    path = f"gripwire:{stack.bus.port_base}"
+    step = gym_manipulator.RewardClassifierProcessorStep(pretrained_path=path)
+    step.timeout_s, step.tolerance_s = WAIT_S, 0.0
+    buffer = ReplayBuffer(8, "cpu", state_keys=["observation.state"], storage_device="cpu")
+    logits = [2.5, -1.25, 0.1]
+    for number, logit in enumerate(logits):
+        model = f"{number:02x}" * 10
+        with Sending(rewards, logit=logit, model=model, epoch=number):
+            step(_transition())
+        state = {"observation.state": torch.zeros(1, 6)}
+        made = actor.Transition(
+            state=state, action=torch.zeros(1, 3), reward=0.0, next_state=state, done=False, truncated=False,
+            complementary_info={"discrete_penalty": torch.tensor([0.0]), "is_intervention": False},
+        )  # fmt: skip
+        buffer.add(**move_transition_to_device(made, device="cpu"))
+    step._judge.stream.close()
+    step._judge.close()
+    kept = buffer.complementary_info
+    assert kept["gripwire_logit"][:3].flatten().tolist() == torch.tensor(logits).tolist()
+    assert [model_id(row) for row in kept["gripwire_model"][:3]] == ["", "01" * 10, "02" * 10]
+    assert kept["gripwire_epoch"][:3].flatten().tolist() == [0, 1, 2]
+    assert set(buffer.sample(2)["complementary_info"]) == set(kept) >= {"discrete_penalty", "is_intervention"}
 
 
 def test_the_verdict_carries_what_tells_models_apart(rewards: Rewards) -> None:
