@@ -23,14 +23,17 @@ import cv2
 import default_bundle
 import mjpeg
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
 from gripwire import RewardStream, bus, clock, control
 from gripwire.bus import Latest, Publisher, Queued
 from gripwire.messages import Frame, Health, ModelState, Reward, StartEpisode, StopEpisode, Swap
+from gripwire.recording.file import Recording
 from gripwire.topics import Topics
 from gripwire_reward import bundle
 from gripwire_reward.decode import decode
+from gripwire_reward.recordings import rescore
 from gripwire_reward.scorer import Scorer
 
 BASE = 28000
@@ -299,32 +302,43 @@ def _pace(
     return (len(times) - 1) / (times[-1] - times[0]) * 1e9, statistics.median(costs), resident_mib(reward)
 
 
-def replayed(topics: Topics, data: Path, made: bundle.Bundle, pictures: list[bytes]) -> None:
-    """The same frames twice through the service: the same logits, bit for bit?"""
-
-    def logits() -> list[float | None]:
-        with (
-            running(topics, data, "reward"),
-            Publisher(topics["camera/gripper_cam"]) as camera,
-            Queued(topics["reward"], Reward) as rewards,
-            Latest(topics["model"], ModelState) as model,
-        ):
-            swap(topics, model, made.id)
-            camera.wait_for_subscriber(10)
-            out: list[float | None] = []
-            for jpeg in pictures:
-                sent = camera.publish(
-                    Frame(valid=True, camera="gripper_cam", width=640, height=480, encoding="jpeg"), jpeg
-                )
-                while (received := rewards.receive(5)) and received.message.frame_seq != sent.seq:
-                    continue
-                out.append(received.message.logit if received else None)
-            return out
-
-    first, second = logits(), logits()
+def replayed(topics: Topics, data: Path, made: bundle.Bundle, pictures: list[bytes], seconds: float) -> None:
+    """A live run, recorded; played back to a new service, and judged offline: the same logits?"""
+    run = data / "run.mcap"
+    with running(topics, data, "reward"), Latest(topics["model"], ModelState) as model:
+        swap(topics, model, made.id)
+        with Camera(topics, pictures) as camera:
+            flags = ("--port-base", str(topics.port_base), "--data", str(data))
+            recorder = subprocess.Popen([*_GRIPWIRE, "record", "-o", str(run), *flags])
+            camera.publisher.wait_for_subscriber(20, count=2)
+            time.sleep(seconds)
+            recorder.send_signal(signal.SIGINT)
+            recorder.wait()
+    live: dict[int, float | None] = {}
+    for one in Recording(run).messages({"reward"}):
+        if isinstance(one.message, Reward) and one.message.valid:
+            live[one.message.frame_seq] = one.message.logit
+    again: dict[int, float | None] = {}
+    with (
+        running(topics, data, "reward"),
+        Queued(topics["reward"], Reward) as rewards,
+        Latest(topics["model"], ModelState) as model,
+    ):
+        while not (model.get() or model.wait(20)).message.serving:  # type: ignore[union-attr]
+            continue
+        player = subprocess.Popen([*_GRIPWIRE, "replay", str(run), "--topics", "camera/*", *flags])
+        deadline = time.monotonic() + seconds + 20
+        while len(again) < len(live) and time.monotonic() < deadline:
+            if (received := rewards.receive(1)) and received.message.valid:
+                again[received.message.frame_seq] = received.message.logit
+    player.wait()
+    rescored = run.with_suffix(".parquet")
+    rescore(Recording(run), Scorer(made), rescored)
+    offline = {row["frame_seq"]: row["logit"] for row in pq.read_table(rescored).to_pylist()}
     say(
-        figure="replayed frames with the same logit, bit for bit",
-        equal=sum(a == b is not None for a, b in zip(first, second, strict=True)), frames=len(pictures),
+        figure="frames of a recorded run with the same logit, bit for bit", frames=len(live),
+        played_back=sum(again.get(seq) == logit for seq, logit in live.items()),
+        rescored=sum(offline.get(seq) == logit for seq, logit in live.items()),
     )  # fmt: skip
 
 
@@ -344,7 +358,7 @@ def main() -> None:
             "latency": lambda: latency(next(stacks), data, made[0], pictures, given.seconds),
             "swaps": lambda: swaps(next(stacks), data, [m.id for m in made], pictures, given.swaps),
             "slow": lambda: slow_readers(next(stacks), data, made[0], pictures, given.seconds),
-            "replay": lambda: replayed(next(stacks), data, made[0], pictures),
+            "replay": lambda: replayed(next(stacks), data, made[0], pictures, given.seconds),
         }
         for name, figure in figures.items():
             if not given.only or name in given.only:
