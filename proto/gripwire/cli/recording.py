@@ -15,6 +15,7 @@ from gripwire.errors import UserError
 from gripwire.recording.file import Recording
 from gripwire.recording.record import Recorder
 from gripwire.recording.replay import Replay
+from gripwire.topics import Topics
 
 Pattern = Annotated[
     list[str] | None,
@@ -105,13 +106,9 @@ def replay(
     asked = [name for given in topics or () for name in given.split(",") if name]
     names = _chosen(asked, sorted(contents.counts)) if asked else _without_health(contents.counts)
     player = Replay(source, settings.topics, names, all_of_them=bool(asked))
-    for why in player.left_out.values():
-        typer.echo(f"left out: {why}", err=True)
     stopped, begun = _stopped_by_signal(), time.monotonic()
     try:
-        if not player.names:
-            holds = ", ".join(contents.counts) or "no message"
-            raise UserError(f"{recording}: nothing to play; it holds {holds}")
+        _say_left_out(player, source, settings.topics)
         if not player.wait_for_readers(wait):
             typer.echo("nobody reads these topics yet; playing all the same", err=True)
         typer.echo(
@@ -128,6 +125,27 @@ def replay(
         options.emit(summary | {"problem": source.problem})
     else:
         typer.echo(f"{player.sent} messages played in {took:.1f} s")
+
+
+def _say_left_out(player: Replay, source: Recording, topics: Topics) -> None:
+    """Name what is not played, and why.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    taken = [name for name in player.left_out if name in topics]
+    others = [name for name in player.left_out if name not in topics]
+    if taken:
+        typer.echo(f"left out, a running service publishes it here: {', '.join(taken)}", err=True)
+    if others:
+        typer.echo(f"left out, no camera slot of this stack: {', '.join(others)}", err=True)
+    if player.names:
+        return
+    remedy = (
+        "stop what runs here, or play on other ports with --port-base" if taken else "see `gripwire topics`"
+    )
+    holds = "" if player.left_out else f", it holds {', '.join(source.contents().counts) or 'no message'}"
+    raise UserError(f"{source.path}: nothing to play{holds}; {remedy}")
 
 
 def _without_health(names: Collection[str]) -> list[str]:
