@@ -126,7 +126,10 @@ def pipeline(stack: Settings, rewards: Rewards, episodes: list[NewEpisode]) -> I
 
     from gripwire.lerobot import GripwireRewardStep
 
-    step = GripwireRewardStep(port_base=stack.bus.port_base, success_reward=5.0, timeout_s=WAIT_S)
+    # No tolerance: what was sent before the step is not its answer, however close together the two are.
+    step = GripwireRewardStep(
+        port_base=stack.bus.port_base, success_reward=5.0, timeout_s=WAIT_S, tolerance_s=0.0
+    )
     yield DataProcessorPipeline(
         steps=[step], to_transition=identity_transition, to_output=identity_transition
     )
