@@ -4,17 +4,15 @@ import json
 import re
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import zmq
 
 from gripwire import bus, wire
 from gripwire.bus import Publisher
-from gripwire.messages import Frame, Message, Reward
-from gripwire.topics import Topic, Topics
+from gripwire.messages import Frame, Reward
+from gripwire.topics import Topics
+from tests.cli.publishing import publishing
 
 WAIT_S = 30.0
 
@@ -22,27 +20,6 @@ WAIT_S = 30.0
 def _end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=WAIT_S)
     return process.returncode, out, err
-
-
-@contextmanager
-def _publishing(
-    topic: Topic, message: Message, rate_hz: float, payload: bytes | None = None
-) -> Iterator[None]:
-    """Publish copies of a message at a rate, on a schedule, until the block ends."""
-    end = threading.Event()
-
-    def run() -> None:
-        while not end.wait(1 / rate_hz):
-            publisher.publish(message.model_copy(), payload)
-
-    with Publisher(topic) as publisher:
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield
-        finally:
-            end.set()
-            thread.join()
 
 
 def test_topics_lists_every_endpoint_even_when_nothing_runs(gripwire, topics: Topics) -> None:
@@ -56,8 +33,8 @@ def test_topics_lists_every_endpoint_even_when_nothing_runs(gripwire, topics: To
 def test_topics_measures_what_is_published_and_shows_a_reason_as_it_is(gripwire, topics: Topics) -> None:
     frame = Frame(valid=True, camera="gripper_cam", width=1, height=1, encoding="rgb8")
     with (
-        _publishing(topics["camera/gripper_cam"], frame, 30.0, b"rgb"),
-        _publishing(topics["reward"], Reward(reason="camera [/dev/video0] is gone"), 30.0),
+        publishing(topics["camera/gripper_cam"], frame.model_copy, 30.0, b"rgb"),
+        publishing(topics["reward"], lambda: Reward(reason="camera [/dev/video0] is gone"), 30.0),
     ):
         for_programs, for_people = gripwire("topics", "--json"), gripwire("topics")
         code, out, err = _end(for_programs)
@@ -108,7 +85,7 @@ def test_echo_ends_in_order_on_ctrl_c(gripwire, topics: Topics) -> None:
 
 
 def test_echo_into_a_pipe_that_closes_ends_without_a_traceback(gripwire, topics: Topics) -> None:
-    with _publishing(topics["reward"], Reward(), 100.0):
+    with publishing(topics["reward"], Reward, 100.0):
         process = gripwire("echo", "reward", "--json")
         assert process.stdout.readline()
         process.stdout.close()  # as `head -n 1` does
@@ -122,7 +99,7 @@ def test_echo_says_where_it_waits_when_nothing_comes(gripwire, topics: Topics) -
 
 
 def test_hz_and_delay_measure_for_a_second(gripwire, topics: Topics) -> None:
-    with _publishing(topics["reward"], Reward(), 50.0):
+    with publishing(topics["reward"], Reward, 50.0):
         rate, delay = [
             _end(process) for process in [gripwire(v, "reward", "-n", "1") for v in ("hz", "delay")]
         ]

@@ -5,38 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from gripwire.bus import Publisher, Queued
 from gripwire.messages import Reward
 from gripwire.recording.file import Recording, RecordingFile
 from gripwire.topics import Topics
+from tests.cli.publishing import publishing
 from tests.helpers import on_small_disk
 
 WAIT_S = 30.0
-
-
-class Rewards:
-    """Publishes a reward every few milliseconds; ``noise``: so many bytes in each that do not compress."""
-
-    def __init__(self, topics: Topics, noise: int = 0) -> None:
-        self.publisher: Publisher[Reward] = Publisher(topics["reward"])
-        self._noise, self._ended = noise, threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        while not self._ended.wait(0.005):
-            self.publisher.publish(Reward(reason=os.urandom(self._noise).hex()))
-
-    def __enter__(self) -> "Rewards":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self.publisher.close()
 
 
 def _end(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
@@ -52,9 +30,9 @@ def _make(path: Path, topics: tuple[str, ...] = ("reward",), count: int = 20) ->
 
 
 def test_record_ends_with_ctrl_c_and_says_what_it_has(gripwire, topics: Topics, tmp_path: Path) -> None:
-    with Rewards(topics) as rewards:
+    with publishing(topics["reward"], Reward, 200.0) as rewards:
         process = gripwire("record", "-o", "runs/run.mcap")
-        assert rewards.publisher.wait_for_subscriber(WAIT_S)
+        assert rewards.wait_for_subscriber(WAIT_S)
         with Queued(topics["reward"], Reward) as seen:  # as many as come in a while
             for _ in range(50):
                 assert seen.receive(WAIT_S)
@@ -71,9 +49,9 @@ def test_a_recorder_that_was_killed_leaves_all_but_the_last_moment(
     gripwire, topics: Topics, tmp_path: Path
 ) -> None:
     path = tmp_path / "run.mcap"
-    with Rewards(topics) as rewards:
+    with publishing(topics["reward"], Reward, 200.0) as rewards:
         process = gripwire("record", "-o", "run.mcap", "reward")
-        assert rewards.publisher.wait_for_subscriber(WAIT_S)
+        assert rewards.wait_for_subscriber(WAIT_S)
         with Queued(topics["reward"], Reward) as seen:
             while not (path.exists() and Recording(path).contents().counts.get("reward", 0) > 100):
                 last = seen.receive(WAIT_S)
@@ -88,7 +66,7 @@ def test_a_recorder_that_was_killed_leaves_all_but_the_last_moment(
 
 def test_a_full_disk_ends_a_recording_that_can_be_read(topics: Topics, tmp_path: Path) -> None:
     small = tmp_path / "small"
-    with Rewards(topics, noise=3000):
+    with publishing(topics["reward"], lambda: Reward(reason=os.urandom(3000).hex()), 200.0):
         done = on_small_disk(
             small, 400_000, "sh", "-c",
             f"{sys.executable} -m gripwire record -o {small}/run.mcap --port-base {topics.port_base}; "

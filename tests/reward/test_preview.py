@@ -64,6 +64,21 @@ def test_a_bundle_that_does_not_serve_is_judged_here(bench: Bench) -> None:
     feed.close()
 
 
+def test_such_a_bundle_decides_at_the_rate_that_the_camera_really_has(bench: Bench) -> None:
+    made = tiny.make(bench.settings.data / "bundles")
+    feed = BundleFeed(bench.settings, "gripper_cam", bundle.load(made.path))
+    assert bench.camera.wait_for_subscriber(WAIT_S, count=2)
+    decided = []
+    for number in range(7):
+        sent = bench.send(number >= 5, t_capture=bench.shot_at + number * 200_000_000)  # five a second
+        shown = bench.until(
+            lambda seq=sent.seq: (shown := feed.next(0.05)) and shown.reward.frame_seq == seq and shown
+        )
+        decided.append(shown.reward.decision)
+    feed.close()
+    assert decided == [False] * 5 + [True] * 2  # a tenth of a second is one frame here, and three at 30 Hz
+
+
 def _shown(probability: float | None = 0.8, **of: object) -> Shown:
     reward = Reward(valid=probability is not None, probability=probability, model="a" * 20, **of)
     picture = tiny.picture(True)

@@ -50,17 +50,13 @@ def record(
         )
     finally:
         recorder.close()
+        if not as_json and typer.get_text_stream("stderr").isatty():
+            typer.echo(err=True)  # the line of progress is left as it stands
     took, size, counts = time.monotonic() - begun, out.stat().st_size, recorder.file.counts
     lost = recorder.lost()
     if as_json:
-        summary = {
-            "out": str(out),
-            "seconds": round(took, 2),
-            "bytes": size,
-            "messages": counts,
-            "lost": lost,
-        }
-        options.emit(summary)
+        summary = {"out": str(out), "seconds": round(took, 2), "bytes": size}
+        options.emit(summary | {"messages": counts, "lost": lost})
         return
     if not counts:
         typer.echo(f"nothing was published in {took:.0f} s: is the stack running, on these ports?")

@@ -15,8 +15,10 @@ from gripwire_reward import bundle as bundles
 from gripwire_reward.bundle import Bundle
 from gripwire_reward.decision import Decider
 from gripwire_reward.decode import decode
+from gripwire_reward.pace import Pace
 from gripwire_reward.preprocess import InputContract, crop_and_resize
 from gripwire_reward.scorer import Scorer
+from gripwire_reward.verdict import verdict
 
 _REMEMBERED = 90
 """Frames kept until their reward comes: three seconds."""
@@ -117,7 +119,8 @@ class BundleFeed:
         self._frames = Latest(topic, Frame)
         self._last: Received[Frame] | None = None
         rule = bundle.manifest.decision.model_copy(update={"gate": ""})  # the robot is not asked
-        self._decider = Decider(rule, topic.rate_hz or 30.0)
+        self._pace = Pace(topic.rate_hz or 30.0)
+        self._decider = Decider(rule, self._pace.hz())
 
     def next(self, timeout_s: float) -> Shown | None:
         received = self._frames.wait(timeout_s, after=self._last)
@@ -129,20 +132,29 @@ class BundleFeed:
         return Shown(image, sees, self._judge(received, image, problem), received.age_ms(), problem)
 
     def _judge(self, received: Received[Frame], image: NDArray[np.uint8], problem: str) -> Reward:
-        rule, frame = self._decider.rule, received.message
+        frame = received.message
+        self._pace.note(frame)
+        if self._pace.differs(self._decider.rate_hz):
+            old, self._decider = self._decider, Decider(self._decider.rule, self._pace.hz())
+            self._decider.resume(old)
         reward = Reward(
-            camera=self._camera, frame_seq=frame.seq, model=self._bundle.id, threshold=rule.threshold,
+            camera=self._camera, frame_seq=frame.seq, model=self._bundle.id,
+            threshold=self._decider.rule.threshold,
             reason=problem or frame.reason,
         )  # fmt: skip
         if problem or not frame.valid:
             self._decider.update(None)
             return reward
         score = self._scorer.frame(image)
-        reward.drift, reward.reason = score.drift, self._scorer.strange(score.drift)
-        reward.valid = not reward.reason
-        reward.decision = self._decider.update(score.probability if reward.valid else None)
-        reward.logit, reward.probability = score.logit, score.probability
-        reward.above = reward.valid and score.probability >= rule.threshold
+        if strange := self._scorer.strange(score.drift):
+            self._decider.update(None)
+            reward.reason = strange  # its probability is shown all the same, to tell how far off it is
+            reward.logit, reward.probability, reward.drift = score.logit, score.probability, score.drift
+        else:
+            said = verdict(score, self._decider, lambda _: True)
+            reward = said.model_copy(
+                update={"camera": self._camera, "frame_seq": frame.seq, "model": reward.model}
+            )
         reward.stages_ms = {"preprocess": score.preprocess_ms, "score": score.score_ms}
         return reward
 
