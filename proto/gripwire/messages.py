@@ -65,6 +65,13 @@ class RobotState(Message):
     faults: dict[str, str] = Field(default_factory=dict, description="joint -> what is wrong now")
     retries: int = Field(0, description="bus reads and writes repeated since the service started")
     reason: str = ""
+    tip: tuple[float, float, float] | None = Field(
+        None, strict=False, description="where the gripper's tip is: metres in the arm's base frame"
+    )
+    current: dict[str, float] = Field(default_factory=dict, description="milliamperes")
+    notes: dict[str, str] = Field(
+        default_factory=dict, description="joint -> what is done about it now and is no fault"
+    )
 
 
 class RobotAction(Message):
@@ -73,6 +80,10 @@ class RobotAction(Message):
     position: dict[str, float]
     asked: dict[str, float] = Field(default_factory=dict, description="the goal before limiting")
     source: str = Field("", description="who asked: leader, policy, script, reset, rest, hold")
+    intervention: bool = Field(False, description="a person has taken over from the policy, by the leader")
+    driver: str = Field("", description="who may drive now; empty: nobody does")
+    reason: str = Field("", description="why the arm holds, where nobody asked for it")
+    latency_ms: float | None = Field(None, description="leader read to goal written, where the leader drives")
 
 
 class Reward(Message):
@@ -119,6 +130,13 @@ class EpisodeState(Message):
     drops: dict[str, int] = Field(default_factory=dict, description="messages lost, by topic")
     worst_skew_ms: float = Field(0.0, description="largest distance of a row's picture from its grid time")
     problem: str = ""
+    recovered: int = Field(0, description="of `saved`, episodes that an earlier recorder was killed in")
+    verdict: Literal["", "success", "failure"] = Field("", description="a person's about this episode")
+    minutes_left: float | None = Field(None, description="until the disk is too full, at the present rate")
+    session_episodes: int = Field(0, description="episodes that the session is to have; 0 without one")
+    session_done: int = Field(0, description="of those, how many there are")
+    session_phase: Literal["", "reset", "recording"] = ""
+    session_left_s: float = Field(0.0, description="seconds that the phase still lasts")
 
 
 class Label(Message):
@@ -197,6 +215,8 @@ class Command(Wire):
     """A typed request. ``kind`` on the wire is the class's name."""
 
     expects: ClassVar[type["Reply"]]
+    signed: ClassVar[bool] = False
+    """Whether a client that leaves `by` empty fills in its process's name."""
 
 
 class Reply(Wire):
@@ -208,37 +228,100 @@ class Done(Reply):
 
 
 class Sent(Reply):
-    """What the robot really sent after limiting."""
+    """Where the arm is really sent: the goal within ranges and step, or, while a person has taken over, the
+    leader's."""
 
     position: dict[str, float]
+    intervention: bool = Field(False, description="a person drives by the leader; the goal was not sent")
+
+
+class Underway(Reply):
+    """A reset has begun: where to, and until when."""
+
+    text: str = ""
+    position: dict[str, float] = Field(default_factory=dict, description="the joints aimed at")
+    tip: tuple[float, float, float] | None = Field(
+        None, strict=False, description="where that brings the tip: metres in the arm's base frame"
+    )
+    seconds: float = Field(0.0, description="how long the move takes")
+    t_begin: int = Field(0, description="CLOCK_MONOTONIC ns: actions sent from here on belong to it")
 
 
 class Goal(Command):
     """robot: go to these joint positions (LeRobot's units). Joints not named keep their goal."""
 
     expects = Sent
+    signed = True
     position: dict[str, float]
     source: str = "policy"
+    by: str = Field("", max_length=100, description="who drives")
 
 
 class Reset(Command):
-    """robot: move smoothly to the given pose, or to the configured start pose, within ``seconds``."""
+    """robot: move smoothly to ``position`` within ``seconds``; without one up, over and down to the start
+    pose (or with the tip to ``tip``), a little off at random, in at least ``seconds``."""
 
-    expects = Done
+    expects = Underway
+    signed = True
     position: dict[str, float] | None = None
     seconds: float = 2.0
+    tip: tuple[float, float, float] | None = Field(None, strict=False, description="metres, arm's base frame")
+    jitter_xy: float | None = Field(None, description="metres; None: as set")
+    jitter_z: float | None = Field(None, description="metres; None: as set")
+    seed: int | None = Field(None, description="of the jitter: the same seed strays the same way")
+    by: str = Field("", max_length=100, description="who drives")
 
 
 class Hold(Command):
-    """robot: torque on, keep the present pose."""
+    """robot: torque on, keep the present pose. Whoever asks: another's goals are refused from then on."""
 
     expects = Done
+    signed = True
+    by: str = Field("", max_length=100, description="who asks")
 
 
 class Release(Command):
-    """robot: torque off; the arm goes limp."""
+    """robot: torque off; the arm goes limp. Whoever asks, as with Hold."""
 
     expects = Done
+    signed = True
+    by: str = Field("", max_length=100, description="who asks")
+
+
+class Drive(Command):
+    """robot: take the arm for ``lease_s``; each goal renews it. ``force``: from whoever has it."""
+
+    expects = Done
+    signed = True
+    by: str = Field("", max_length=100, description="who drives")
+    lease_s: float = Field(5.0, gt=0, le=3600)
+    force: bool = False
+
+
+class Yield(Command):
+    """robot: let go of the arm; it stays where it was sent."""
+
+    expects = Done
+    signed = True
+    by: str = Field("", max_length=100, description="who drives")
+
+
+class Teleoperate(Command):
+    """robot: the leader arm drives the follower, or no longer does."""
+
+    expects = Done
+    signed = True
+    on: bool
+    by: str = Field("", max_length=100, description="who asks")
+
+
+class Intervene(Command):
+    """robot: the leader arm takes over from who drives, who keeps the lease; or gives the arm back."""
+
+    expects = Done
+    signed = True
+    on: bool
+    by: str = Field("", max_length=100, description="who asks")
 
 
 class StartEpisode(Command):
@@ -247,6 +330,7 @@ class StartEpisode(Command):
     expects = Done
     task: str
     dataset: str = "recording"
+    append: bool = Field(False, description="to a dataset that was there before this recorder was started")
 
 
 class StopEpisode(Command):
@@ -259,6 +343,37 @@ class DiscardEpisode(Command):
     """recorder: throw away the episode that is being recorded."""
 
     expects = Done
+
+
+class MarkEpisode(Command):
+    """recorder: a person's verdict. While an episode is recorded: from now on it is a success (or not);
+    afterwards: the last one was, as a whole. ``reject``: the last episode is not to be used."""
+
+    expects = Done
+    success: bool = False
+    reject: bool = False
+    by: str = ""
+
+
+class StartSession(Command):
+    """recorder: record ``episodes`` of ``seconds`` each, with ``reset_seconds`` before each."""
+
+    expects = Done
+    task: str
+    dataset: str = "recording"
+    episodes: int = Field(ge=1, le=10_000)
+    seconds: float = Field(gt=0, le=3600)
+    reset_seconds: float = Field(5.0, ge=0, le=3600)
+    append: bool = False
+    success: bool | None = Field(None, description="the verdict about every episode, where it is known")
+
+
+class SteerSession(Command):
+    """recorder: `next` ends the present phase, `redo` throws away what is recorded and repeats it (or
+    rejects the last episode and records one more), `end` ends the session."""
+
+    expects = Done
+    what: Literal["next", "redo", "end"]
 
 
 class Train(Command):
@@ -345,6 +460,14 @@ class ResetBench(Command):
     seed: int
 
 
+class MoveLeader(Command):
+    """sim: a hand takes the leader arm to ``position`` (LeRobot's units) within ``seconds``, smoothly."""
+
+    expects = Done
+    position: dict[str, float]
+    seconds: float = Field(1.0, ge=0, le=60)
+
+
 class Fault(Command):
     """sim: break something (see ``gripwire sim fault --help``), or ``clear`` everything."""
 
@@ -357,7 +480,9 @@ class Fault(Command):
 COMMANDS: dict[str, type[Command]] = {
     command.__name__: command
     for command in (
-        Goal, Reset, Hold, Release, StartEpisode, StopEpisode, DiscardEpisode,
-        Train, Offer, Swap, Rollback, Freeze, Thaw, Override, NewEpisode, ResetBench, Fault,
+        Goal, Reset, Hold, Release, Drive, Yield, Teleoperate, Intervene,
+        StartEpisode, StopEpisode, DiscardEpisode,
+        MarkEpisode, StartSession, SteerSession,
+        Train, Offer, Swap, Rollback, Freeze, Thaw, Override, NewEpisode, ResetBench, MoveLeader, Fault,
     )
 }  # fmt: skip

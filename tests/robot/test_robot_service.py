@@ -164,7 +164,7 @@ def test_a_reset_goes_smoothly_to_the_pose_and_the_replies_do_not_wait(
 
 def test_a_reset_without_a_pose_goes_to_the_start_pose(drive: Drive, device: Any) -> None:
     driven = drive(start_pose={"shoulder_pan": 14.0, "gripper": 80.0})
-    ask(driven, Reset(seconds=0.3))
+    ask(driven, Reset(seconds=0.3, jitter_xy=0.0, jitter_z=0.0))
     driven.turn_until(
         lambda: abs(device.position("shoulder_pan") - 14) < 0.3 and abs(device.position("gripper") - 80) < 0.5
     )

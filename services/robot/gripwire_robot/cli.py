@@ -40,29 +40,48 @@ def run(
 def reset(
     config: options.Config = None,
     port_base: options.PortBase = None,
-    seconds: Annotated[float, typer.Option(help="How long the move takes.")] = 2.0,
+    jitter_xy: Annotated[
+        float | None, typer.Option(metavar="M", help="Metres to stray in x and y; 0.01, 0: not at all.")
+    ] = None,
+    jitter_z: Annotated[
+        float | None, typer.Option(metavar="M", help="Metres to stray up and down; 0.01.")
+    ] = None,
+    tip: Annotated[
+        str | None, typer.Option(metavar="X,Y,Z", help="Where the tip goes, metres; the start pose's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Stray the same way each time.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long the move takes, at least.")] = 2.0,
     json: options.Json = False,
 ) -> None:
-    """Move to the start pose; exit code 0 only when the arm is there."""
+    """Move to the start pose, a little off at random; exit code 0 only when the arm is there."""
     from gripwire.errors import UserError
     from gripwire.messages import Reset
-    from gripwire_robot.client import wait_until_there
+    from gripwire_robot import client
 
     settings = options.load(config, None, port_base)
-    with _readers(settings) as (states, actions):
-        asked_at = _now()
-        _ask(settings, Reset(seconds=seconds))
-        reached, off = wait_until_there(states, actions, asked_at, seconds + 3.0)
+    command = Reset(seconds=seconds, tip=_point(tip), jitter_xy=jitter_xy, jitter_z=jitter_z, seed=seed)
+    with client.readers(settings.topics) as (states, actions):
+        move = _ask(settings, command)
+        typer.echo(move.text, err=json)
+        arrival = client.wait_until_there(states, actions, move)
     if json:
-        options.emit({"reached": reached, "off": off})
-    if off:
-        raise UserError(
-            "the arm did not get there: "
-            + ", ".join(f"{joint} is {by:+.1f} off" for joint, by in off.items())
-            + "; see `gripwire robot status`"
-        )
+        options.emit(client.report(move, arrival))
+    if arrival.problem:
+        raise UserError(f"the arm did not get there: {arrival.problem}; see `gripwire robot status`")
     if not json:
-        typer.echo("at the start pose: " + ", ".join(f"{j} {p:.1f}" for j, p in reached.items()))
+        typer.echo(client.words(move, arrival))
+
+
+def _point(text: str | None) -> tuple[float, float, float] | None:
+    from gripwire.errors import UserError
+
+    if text is None:
+        return None
+    try:
+        x, y, z = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--tip {text}: give x, y and z in metres, as in --tip 0.25,0,0.07") from None
+    return x, y, z
 
 
 @app.command()
@@ -108,6 +127,8 @@ def _print_status(health: Any, state: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from gripwire_robot import kinematics
+
     console = Console()
     console.print(f"robot {health.state}" + (f": {health.problem}" if health.problem else ""))
     if state is None:
@@ -126,6 +147,8 @@ def _print_status(health: Any, state: Any) -> None:
             state.faults.get(joint, ""),
         )
     console.print(table)
+    if state.tip:
+        console.print(f"tip at {kinematics.millimetres(state.tip)} mm: forward, left and up from the base")
     console.print(f"torque {'on' if state.torque else 'off'}, {state.retries} retries, {health.rates}")
 
 
@@ -133,15 +156,3 @@ def _ask(settings: Any, command: Any) -> Any:
     from gripwire import control
 
     return control.request(settings.topics.control("robot"), "robot", command)
-
-
-def _now() -> int:
-    from gripwire import clock
-
-    return clock.monotonic_ns()
-
-
-def _readers(settings: Any) -> Any:
-    from gripwire_robot.client import readers
-
-    return readers(settings.topics)

@@ -32,6 +32,32 @@ class Move:
         return t >= self.t_start + self.seconds
 
 
+@dataclass(frozen=True)
+class Legs:
+    """Moves one after another, each from where and when the one before it ends: at rest at every stop."""
+
+    moves: tuple[Move, ...]
+
+    @property
+    def target(self) -> Mapping[str, float]:
+        return self.moves[-1].target
+
+    @property
+    def t_start(self) -> float:
+        return self.moves[0].t_start
+
+    @property
+    def seconds(self) -> float:
+        return sum(move.seconds for move in self.moves)
+
+    def at(self, t: float) -> dict[str, float]:
+        """The pose at time ``t``."""
+        return next((move for move in self.moves if not move.over(t)), self.moves[-1]).at(t)
+
+    def over(self, t: float) -> bool:
+        return self.moves[-1].over(t)
+
+
 def shortest(start: Mapping[str, float], target: Mapping[str, float], speed: float) -> float:
     """Seconds a :class:`Move` needs so that no joint exceeds ``speed`` (units per second)."""
     return PEAK * max((abs(target[j] - start[j]) for j in target), default=0.0) / speed

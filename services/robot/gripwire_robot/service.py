@@ -9,9 +9,9 @@ from typing import Any
 
 from gripwire import clock
 from gripwire.errors import UserError
-from gripwire.messages import Command, Done, Goal, Hold, Release, Reply, Reset, Sent
+from gripwire.messages import Command, Done, Goal, Hold, Release, Reply, Reset, Sent, Underway
 from gripwire.service import RateKeeper, Runtime
-from gripwire_robot import connect, limits, motion
+from gripwire_robot import connect, limits, motion, reset
 from gripwire_robot.arm import Arm, Reading
 from gripwire_robot.servos import PortLost, listed
 from gripwire_robot.settings import Robot
@@ -20,8 +20,6 @@ from gripwire_robot.telling import InForce, Telling
 log = logging.getLogger("gripwire.robot")
 
 BACKOFF_S = (0.2, 5.0)
-MAX_SPEED = 240.0
-"""Units per second: a loaded STS3215 at 7.4 V does about 270 degrees a second."""
 REST_SPEED = 90.0
 SETTLED = 3.0
 """Degrees (gripper: per cent) within which a move counts as having arrived."""
@@ -41,7 +39,7 @@ class RobotService:
         self._arm = Arm(self._settings)
         self._relative = self._settings.relative_limits()
         self._goal = InForce()
-        self._move: motion.Move | None = None
+        self._move: motion.Legs | None = None
         self._rewrite = 0
         self._released = False
         self._ticks = 0
@@ -93,7 +91,7 @@ class RobotService:
             return None
         return reading
 
-    def _follow(self, move: motion.Move) -> None:
+    def _follow(self, move: motion.Legs) -> None:
         now = time.monotonic()
         wanted = move.at(now)
         sent = self._send(wanted, self._goal.source, asked=dict(move.target))
@@ -132,22 +130,15 @@ class RobotService:
         except PortLost as e:
             raise self._refuse(e) from e
 
-    def _on_reset(self, command: Reset) -> Done:
-        target = command.position if command.position is not None else dict(self._settings.start_pose)
-        self._check(target)
-        if not 0 < command.seconds <= 60:
-            raise UserError(f"a reset takes more than 0 and at most 60 seconds, not {command.seconds:g}")
+    def _on_reset(self, command: Reset) -> Underway:
+        self._check(self._settings.start_pose if command.position is None else command.position)
+        present = dict(self._arm.position)
+        start = present if self._released else present | self._goal.position
+        going = reset.plan(command, start, self._arm.silent, self._settings, self._arm.limits)
         self._wake()
-        start = {joint: self._goal.position.get(joint, self._arm.position[joint]) for joint in target}
-        shortest = motion.shortest(start, target, MAX_SPEED)
-        if command.seconds < shortest:
-            raise UserError(
-                f"the arm cannot get there in {command.seconds:g} s: give at least {shortest:.1f} s"
-            )
-        target = limits.within(target, self._arm.limits)
         self._goal.source = "reset"
-        self._move = motion.Move(start, target, time.monotonic(), command.seconds)
-        return Done(text=f"on the way, {command.seconds:g} s; `robot/action` shows the pose asked for")
+        self._move = going.path(time.monotonic())
+        return going.reply()
 
     def _on_hold(self, command: Hold) -> Done:
         self._must_be_connected()

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from gripwire.messages import JOINTS
@@ -31,6 +33,28 @@ REST = {
 """Folded; the gripper keeps what it holds until torque goes."""
 
 
+def _low_to_high(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not bounds[0] < bounds[1]:
+        raise ValueError(f"[{bounds[0]:g}, {bounds[1]:g}]: the lower bound comes first")
+    return bounds
+
+
+Bounds = Annotated[tuple[float, float], AfterValidator(_low_to_high)]
+
+
+class Workspace(Section):
+    """The box in which a reset may end: metres in the arm's base frame, x forward, y left, z up."""
+
+    x: Bounds = (0.10, 0.40)
+    y: Bounds = (-0.25, 0.25)
+    z: Bounds = (0.01, 0.35)
+
+    def corners(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The lowest and the highest x, y, z."""
+        low, high = np.array([self.x, self.y, self.z]).T
+        return low, high
+
+
 class Robot(Section):
     """The arm and how far it may be trusted to move."""
 
@@ -43,6 +67,16 @@ class Robot(Section):
         description="LeRobot's: how far from where it is a joint may be sent at once (degrees, gripper %)",
     )
     start_pose: Pose = Field(START, description="where `Reset` goes")
+    reset_tip: tuple[float, float, float] | None = Field(
+        None, description="x, y, z in metres: where `Reset` brings the tip; the start pose's own unless set"
+    )
+    jitter_xy: float = Field(0.01, ge=0, le=0.1, description="metres a reset strays in x and y; 0: none")
+    jitter_z: float = Field(0.01, ge=0, le=0.1, description="metres a reset strays up and down")
+    workspace: Workspace = Field(Workspace(), description="the box in which a reset may end")
+    via_points: list[Pose] | None = Field(
+        None, description="poses that a reset passes; unless set: up, and over to above its end"
+    )
+    reset_speed: float = Field(120.0, gt=0, le=240, description="of the fastest joint in a reset, per second")
     rest_pose: Pose = Field(REST, description="where the arm goes before its torque is cut at the end")
     rest_seconds: float = Field(3.0, ge=0, le=3, description="longest time for that move")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from gripwire import clock
 from gripwire.messages import RobotAction, RobotState
 from gripwire.service import Runtime
-from gripwire_robot import motion
+from gripwire_robot import kinematics, motion
 from gripwire_robot.arm import Arm, Reading
 from gripwire_robot.servos import listed
 
@@ -58,6 +58,7 @@ class Telling:
                 temperature=dict(arm.temperature),
                 faults=arm.faults,
                 retries=arm.retries,
+                tip=kinematics.forward(arm.position).xyz if valid else None,
             )
         )
         self._runtime.count("states")
