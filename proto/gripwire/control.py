@@ -4,12 +4,15 @@ On the wire (docs/wire.md) a request is one msgpack map ``{v, id, kind, args, ho
 DEALER or REQ socket to the service's ROUTER; the reply is ``{v, id, ok, error, result}``.
 """
 
+import os
+import sys
 import threading
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -114,6 +117,13 @@ def _reply(request_id: str, result: Reply | None = None, error: str = "") -> byt
     return wire.pack_map(message)
 
 
+def process_name() -> str:
+    """What this process calls itself where it is not told otherwise: `train-4711`."""
+    script = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path("python")
+    name = script.parent.name if script.name == "__main__.py" else script.stem
+    return f"{name[:80]}-{os.getpid()}"
+
+
 class Client:
     """Asks one service. Keeps its connection; safe to use from several threads, one request at a time."""
 
@@ -123,14 +133,17 @@ class Client:
         self._socket: zmq.Socket[bytes] | None = None
 
     def ask(self, command: Command, timeout_s: float = 5.0) -> Any:
-        """The typed reply (``command.expects``).
+        """The typed reply (``command.expects``). An empty ``by`` becomes this process's name.
 
         Raises:
             UserError: the service refused, in its words, or did not answer in time.
         """
         request_id = uuid.uuid4().hex
         kind = type(command).__name__
-        request = {"v": SCHEMA_VERSION, "id": request_id, "kind": kind, "args": command.model_dump()}
+        arguments = command.model_dump()
+        if command.signed and not arguments["by"]:  # two programs that say nothing are still two
+            arguments["by"] = process_name()
+        request = {"v": SCHEMA_VERSION, "id": request_id, "kind": kind, "args": arguments}
         request |= {"host": clock.host_id(), "expires": clock.monotonic_ns() + int(timeout_s * 1e9)}
         body = wire.pack_map(request)
         with self._lock:

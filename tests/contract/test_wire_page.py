@@ -266,7 +266,7 @@ def test_the_example_commands_a_live_service(topics: Topics, example: Callable[.
     server = Server(endpoint, {Goal: take})
     process = example(1, endpoint)
     assert server.poll(WAIT_S) == 1
-    assert process.stdout.readline() == "{'position': {'gripper': 12.0}}\n"
+    assert process.stdout.readline() == "{'position': {'gripper': 12.0}, 'intervention': False}\n"
     assert process.wait(WAIT_S) == 0
     assert asked == [Goal(position={"gripper": 50.0}, source="script")]
     server.close()

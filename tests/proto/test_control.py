@@ -1,5 +1,6 @@
 """Commands: typed, repeatable without harm, refused in plain words."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -91,9 +92,17 @@ def _request(**changes: Any) -> bytes:
 
 
 def test_a_reply_has_the_type_its_command_expects(serving: Serving, client: Client) -> None:
-    reply = client.ask(Goal(position={"gripper": 50.0}, source="script"), WAIT_S)
+    goal = Goal(position={"gripper": 50.0}, source="script", by="ada")
+    reply = client.ask(goal, WAIT_S)
     assert reply == Sent(position={"gripper": 10.0})
-    assert serving.robot.handled == [Goal(position={"gripper": 50.0}, source="script")]
+    assert serving.robot.handled == [goal]
+
+
+def test_a_driver_who_gives_no_name_is_named_by_its_process(serving: Serving, client: Client) -> None:
+    client.ask(Goal(position={"gripper": 50.0}), WAIT_S)
+    (goal,) = serving.robot.handled
+    assert isinstance(goal, Goal)
+    assert goal.by.endswith(f"-{os.getpid()}") and goal.by != f"-{os.getpid()}"
 
 
 def test_a_refusal_arrives_in_the_services_own_words(serving: Serving, client: Client) -> None:
@@ -107,7 +116,7 @@ def test_a_repeated_id_gets_the_same_answer_and_the_handler_runs_once(
     first, again = _raw(endpoint, _request(), _request())
     (later,) = _raw(endpoint, _request())  # a client that timed out comes back with a new connection
     assert first == again == later
-    assert first["ok"] and first["result"] == {"position": {"gripper": 10.0}}
+    assert first["ok"] and first["result"] == Sent(position={"gripper": 10.0}).model_dump()
     assert len(serving.robot.handled) == 1
 
 
@@ -164,7 +173,7 @@ def test_unknown_arguments_are_ignored_so_that_a_newer_client_is_understood(
     serving: Serving, endpoint: str
 ) -> None:
     (answer,) = _raw(endpoint, _request(args={"position": {"gripper": 1}, "speed": 3}, new=True))
-    assert answer["ok"] and answer["result"] == {"position": {"gripper": 1.0}}
+    assert answer["ok"] and answer["result"] == Sent(position={"gripper": 1.0}).model_dump()
 
 
 def test_a_req_socket_is_answered_with_its_delimiter(serving: Serving, endpoint: str) -> None:
