@@ -58,12 +58,17 @@ def test_after_sigkill_a_new_service_takes_the_arm_up_answers_and_goes_to_rest_o
     with pytest.raises(UserError, match="no joint `elbow`"):
         control.request(topics.control("robot"), "robot", Goal(position={"elbow": 1.0}))
 
-    done = command("reset", "--seconds", "1", "--json")
+    done = command("reset", "--seconds", "1", "--seed", "3", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout.splitlines()[-1])["reached"]["gripper"] == pytest.approx(40.0, abs=1)
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["there"], told["off"]) == (True, {})
+    assert told["reached"]["gripper"] == pytest.approx(40.0, abs=1)
+    assert told["tip"] == pytest.approx(told["target"]["tip"], abs=0.003)
+    assert told["error_mm"] < 3.0
+    assert "workspace.z" in command("reset", "--tip", "0.25,0,-0.1").stderr
     device.blocked = {"elbow_flex"}
     device.place("elbow_flex", 50.0)
-    stuck = command("reset", "--seconds", "1")
+    stuck = command("reset", "--seconds", "1", "--jitter-xy", "0", "--jitter-z", "0")
     assert stuck.returncode == 1
     assert "elbow_flex is +51" in stuck.stderr
     device.blocked = set()

@@ -62,7 +62,8 @@ def reset(
     command = Reset(seconds=seconds, tip=_point(tip), jitter_xy=jitter_xy, jitter_z=jitter_z, seed=seed)
     with client.readers(settings.topics) as (states, actions):
         move = _ask(settings, command)
-        typer.echo(move.text, err=json)
+        if not json:
+            typer.echo(move.text)
         arrival = client.wait_until_there(states, actions, move)
     if json:
         options.emit(client.report(move, arrival))

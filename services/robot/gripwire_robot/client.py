@@ -106,6 +106,8 @@ class _Watch:
             return "it was not sent all the way: something blocks it, or the time was too short"
         if state.t_capture <= sent.t_capture:
             return "no state came after the move's end"
+        if unknown := [joint for joint in target if joint not in state.position]:
+            return f"nobody knows where {', '.join(unknown)} is"
         if self.off or any(abs(speed) > STILL for speed in state.velocity.values()):
             self._still_since = None
             return "it does not stand still" if not self.off else "it stands elsewhere"
@@ -117,7 +119,8 @@ class _Watch:
     def off(self) -> dict[str, float]:
         if self._state is None:
             return {}
-        by = {j: self._state.position.get(j, float("inf")) - at for j, at in self._move.position.items()}
+        here = self._state.position
+        by = {joint: here[joint] - at for joint, at in self._move.position.items() if joint in here}
         return {joint: value for joint, value in by.items() if not abs(value) <= SETTLED}
 
     def arrival(self, problem: str) -> Arrival:

@@ -54,7 +54,7 @@ class Plan:
         to = f" to {kinematics.millimetres(self.tip)} mm" if self.tip else ""
         turned = f", the gripper turned by {self.turned:.0f} degrees" if self.turned > TURNED else ""
         return Underway(
-            text=f"on the way{to}{turned}, {self.seconds:.1f} s; `robot/action` shows the pose asked for",
+            text=f"on the way{to}{turned}, {self.seconds:.1f} s",
             position=dict(self.stops[-1]),
             tip=self.tip,
             seconds=self.seconds,
