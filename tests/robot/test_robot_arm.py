@@ -250,7 +250,7 @@ def test_a_broken_calibration_names_the_file_and_the_remedy(
         Arm(robot_settings().section("robot", Robot)).connect()
     assert words in str(refused.value)
     assert str(path) in str(refused.value)
-    assert "lerobot-calibrate --robot.type=so101_follower" in str(refused.value)
+    assert "gripwire robot calibrate --port" in str(refused.value)
 
 
 def test_what_can_be_known_beforehand_is_said_at_once(device: Any, robot_settings: Any) -> None:
@@ -264,4 +264,4 @@ def test_what_can_be_known_beforehand_is_said_at_once(device: Any, robot_setting
     assert "/dev/ttyNONE does not exist" in refusal(port="/dev/ttyNONE")
     missing = refusal(id="other")
     assert "there is no calibration" in missing
-    assert f"--robot.id=other --robot.calibration_dir={device.folder}" in missing
+    assert f"--id other --calibration-dir {device.folder}" in missing

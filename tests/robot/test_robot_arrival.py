@@ -56,7 +56,8 @@ class Telling:
         says = self._says
         while not self._stop.wait(1 / 60):
             state = RobotState(
-                position=says.position, valid=says.valid, torque=says.torque, reason="" if says.valid else "no",
+                position=says.position, valid=says.valid, torque=says.torque,
+                reason="" if says.valid else "no",
                 velocity=dict.fromkeys(JOINTS, says.speed), tip=(0.25, 0.0, 0.07),
                 t_capture=self._frozen_at if says.frozen else 0,
             )  # fmt: skip

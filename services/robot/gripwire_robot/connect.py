@@ -4,15 +4,19 @@ import fcntl
 import logging
 import os
 import termios
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from gripwire.errors import UserError
 from gripwire.messages import JOINTS
-from gripwire_robot import driver
-from gripwire_robot.servos import MODEL, MotorError, PortLost, Servos, reason
+from gripwire_robot import checks, driver, ports
+from gripwire_robot.checks import Finding, Motor
+from gripwire_robot.servos import MotorError, PortLost, Servos, reason
 from gripwire_robot.settings import Robot
 
 log = logging.getLogger("gripwire.robot")
@@ -23,31 +27,113 @@ PATIENCE_S = 1.5
 _POLL_S = 0.002
 
 
+@dataclass(frozen=True)
+class Device:
+    """An arm to connect to: what it is called, and where the settings say it is."""
+
+    what: str
+    """`arm` or `leader`."""
+    port: str | None
+    """A path, or an adapter's name (see :mod:`gripwire_robot.ports`)."""
+    calibration: Path
+    flags: str
+    """What tells `gripwire robot calibrate` of it."""
+
+    @property
+    def remedy(self) -> str:
+        return f"calibrate with `gripwire robot calibrate {self.flags}`"
+
+
+def follower(settings: Robot) -> Device:
+    folder = f" --calibration-dir {settings.calibration_dir}" if settings.calibration_dir else ""
+    flags = f"--port {settings.port} --id {settings.id}{folder}"
+    return Device("arm", settings.port, settings.calibration_file(), flags)
+
+
+def leader(settings: Robot) -> Device:
+    folder = (
+        f" --calibration-dir {settings.leader_calibration_dir}" if settings.leader_calibration_dir else ""
+    )
+    flags = f"--leader --port {settings.leader_port} --id {settings.leader_id}{folder}"
+    return Device("leader", settings.leader_port, settings.leader_calibration_file(), flags)
+
+
 def check(settings: Robot) -> None:
     """What can be known without importing the driver.
 
     Raises:
-        UserError: no port set, no such port, no permission, no calibration file.
+        UserError: no port set, no such port, no permission, no calibration file that can be used.
     """
-    port = settings.port
+    device = follower(settings)
+    _, findings = _at_port(device)
+    for finding in findings:
+        if not finding.well:
+            raise UserError(finding.text)
+    checks.calibration(device.calibration, device.remedy)
+
+
+def examine(device: Device) -> list[Finding]:
+    """Everything there is to check, without moving anything or writing to a motor."""
+    path, findings = _at_port(device)
+    file: dict[str, checks.Ends] | None = None
+    try:
+        file = checks.calibration(device.calibration, device.remedy)
+        findings.append(Finding("file", True, str(device.calibration)))
+    except UserError as e:
+        findings.append(Finding("file", False, str(e)))
+    found: dict[str, Motor] = {}
+    if path:
+        try:
+            found = _look(path, device)
+        except PortLost as e:
+            findings.append(Finding("use", False, str(e)))
+            path = None
+        else:
+            findings.append(Finding("use", True, "nobody else uses it"))
+    return findings + (checks.motors(found, file) if path else checks.unseen("the port cannot be used"))
+
+
+def _at_port(device: Device) -> tuple[str | None, list[Finding]]:
+    """The device's path where it can be used, and what there is to say about it."""
+    what, port = device.what, device.port
     if not port:
-        raise UserError(
-            "no serial port is set for the arm: give --port or set `port` in [robot] of gripwire.toml "
-            "(`lerobot-find-port` finds it)"
+        key = "port" if what == "arm" else "leader_port"
+        text = (
+            f"no serial port is set for the {what}: give --port or set `{key}` in [robot] of gripwire.toml "
+            "(`gripwire robot ports` lists them)"
         )
-    if not os.path.exists(port):
-        raise UserError(
-            f"the arm's port {port} does not exist: check the USB cable, "
-            "then find the port with `lerobot-find-port`"
+        return None, [Finding("port", False, text)]
+    try:
+        path = ports.find(port)
+    except UserError as e:
+        return None, [Finding("port", False, f"the {what}: {e}")]
+    if not os.path.exists(path):
+        text = (
+            f"the {what}'s port {path} does not exist: check the USB cable, "
+            "then find the port with `gripwire robot ports`"
         )
-    if not os.access(port, os.R_OK | os.W_OK):
-        raise UserError(
-            f"no permission to use the arm's port {port}: add yourself to the group that owns it "
+        return None, [Finding("port", False, text)]
+    findings = [Finding("port", True, path if path == port else f"{path} ({port})")]
+    if not os.access(path, os.R_OK | os.W_OK):
+        text = (
+            f"no permission to use the {what}'s port {path}: add yourself to the group that owns it "
             "(`sudo usermod -aG dialout $USER`), then log in again"
         )
-    path = settings.calibration_file()
-    if not path.is_file():
-        raise UserError(f"there is no calibration {path}: {_how_to_calibrate(settings)}")
+        return None, [*findings, Finding("permission", False, text)]
+    return path, [*findings, Finding("permission", True, "may be read and written")]
+
+
+def _look(path: str, device: Device) -> dict[str, Motor]:
+    """What the motors at a port say about themselves."""
+    if others := ports.users(path):
+        raise PortLost(f"{' and '.join(others)} uses the {device.what}'s port {path}: end it first")
+    bus = driver.so101_bus(path)
+    servos = Servos(SimpleNamespace(bus=bus), path, device.what)
+    try:
+        open_port(bus, path, device.what)
+        return read_motors(servos, PATIENCE_S)
+    finally:
+        servos.close()
 
 
 def connect(settings: Robot, on_retry: Callable[[], None], first: bool) -> Servos:
@@ -58,17 +144,20 @@ def connect(settings: Robot, on_retry: Callable[[], None], first: bool) -> Servo
     holding. Later ones leave an arm alone that holds itself while its port comes and goes.
 
     Raises:
-        PortLost: the port is not there or taken, or a motor is missing or of the wrong model.
-        UserError: the calibration file cannot be used.
+        PortLost: the port is not there or taken, or a motor is missing or unfit.
+        UserError: the calibration file cannot be used, or no adapter is the one that is set.
     """
-    robot = _load(settings)
-    servos = Servos(robot, str(settings.port))
+    device = follower(settings)
+    path = ports.find(str(settings.port))
+    file = checks.calibration(device.calibration, device.remedy)
+    robot = _load(settings, path, device)
+    servos = Servos(robot, path)
     opened = False
     try:
-        _open(robot, settings)
+        open_port(robot.bus, path, device.what)
         opened = True
-        _find_motors(servos, settings, first)
-        _prepare(servos, settings, on_retry)
+        refuse_unfit(read_motors(servos, PATIENCE_S if first else 0.0), file, f"{device.what} on {path}")
+        _prepare(servos, path, on_retry)
     except BaseException:
         if opened and first:
             with suppress(PortLost, MotorError):
@@ -78,93 +167,95 @@ def connect(settings: Robot, on_retry: Callable[[], None], first: bool) -> Servo
     return servos
 
 
-def _load(settings: Robot) -> Any:
-    follower, follower_config = driver.so101_follower()
-    path = settings.calibration_file()
-    config = follower_config(
-        port=str(settings.port),
-        id=settings.id,
-        calibration_dir=path.parent,
-        disable_torque_on_disconnect=False,  # done by Arm, motor by motor
-    )
+def _load(settings: Robot, path: str, device: Device) -> Any:
+    robot, config = driver.so101_follower()
     try:
-        robot = follower(config)
-    except Exception as e:  # LeRobot's parser raises a family of unrelated types for a broken file
-        raise UserError(
-            f"the calibration {path} cannot be read ({type(e).__name__}): restore it, "
-            f"or {_how_to_calibrate(settings)}"
-        ) from e
-    known = robot.calibration
-    if wrong := [j for j in JOINTS if j not in known or known[j].range_min >= known[j].range_max]:
-        raise UserError(
-            f"the calibration {path} says nothing usable about {', '.join(wrong)}: "
-            f"{_how_to_calibrate(settings)}"
+        return robot(
+            config(
+                port=path,
+                id=settings.id,
+                calibration_dir=device.calibration.parent,
+                disable_torque_on_disconnect=False,  # done by Arm, motor by motor
+            )
         )
-    return robot
+    except Exception as e:  # LeRobot's parser raises a family of unrelated types for a file it does not like
+        raise UserError(
+            f"the calibration {device.calibration} cannot be read ({type(e).__name__}): restore it, "
+            f"or {device.remedy}"
+        ) from e
 
 
-def _open(robot: Any, settings: Robot) -> None:
+def open_port(bus: Any, path: str, what: str) -> None:
+    """Open a bus's port for us alone.
+
+    Raises:
+        PortLost: it cannot be opened, or another gripwire has it.
+    """
     try:
-        robot.bus.connect(handshake=False)
+        bus.connect(handshake=False)
     except (OSError, termios.error) as e:
         cause = e.__cause__ or e
         raise PortLost(
-            f"the arm's port {settings.port} cannot be opened ({reason(cause)}): "
-            "check the cable, then find the port with `lerobot-find-port`"
+            f"the {what}'s port {path} cannot be opened ({reason(cause)}): "
+            "check the cable, then find the port with `gripwire robot ports`"
         ) from e
     # The driver polls for an answer in a busy loop: let it sleep until bytes arrive instead.
-    robot.bus.port_handler.ser.timeout = _POLL_S
+    bus.port_handler.ser.timeout = _POLL_S
     try:
-        fcntl.flock(robot.bus.port_handler.ser.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(bus.port_handler.ser.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as e:
-        raise PortLost(f"another gripwire drives the arm on {settings.port}: stop it first") from e
+        raise PortLost(f"another gripwire drives the {what} on {path}: stop it first") from e
 
 
-def _find_motors(servos: Servos, settings: Robot, first: bool) -> None:
-    models = servos.models(PATIENCE_S if first else 0.0)
-    missing = [f"{joint} (motor {i})" for i, joint in enumerate(JOINTS, 1) if joint not in models]
-    if missing:
-        who = "no motor answers" if len(missing) == len(JOINTS) else f"no answer from {', '.join(missing)}"
-        raise PortLost(
-            f"the arm on {settings.port}: {who}; check its power supply and the cables between the motors"
-        )
-    expected = servos.robot.bus.model_number_table[MODEL]
-    if wrong := [joint for joint, model in models.items() if model != expected]:
-        raise PortLost(
-            f"the arm on {settings.port}: {', '.join(wrong)} is no STS3215 motor; is this the right port?"
-        )
+def read_motors(servos: Servos, patience_s: float) -> dict[str, Motor]:
+    """What each motor that answers within ``patience_s`` (three rounds at least) says about itself.
+
+    Past the driver, which takes a motor with an alarm for one that does not answer.
+    """
+    found: dict[str, Motor] = {}
+    deadline, rounds = time.monotonic() + patience_s, 0
+    while len(found) < len(JOINTS) and (rounds < 3 or time.monotonic() < deadline):
+        rounds += 1
+        for joint in JOINTS:
+            if joint not in found:
+                with suppress(MotorError):
+                    eeprom, _ = servos.memory(joint, 0, 33)
+                    present, alarms = servos.memory(joint, 56, 8)
+                    found[joint] = Motor.read(eeprom, present, alarms)
+    return found
 
 
-def _prepare(servos: Servos, settings: Robot, on_retry: Callable[[], None]) -> None:
+def refuse_unfit(found: dict[str, Motor], file: dict[str, checks.Ends], where: str) -> None:
+    """Warn of what is not well about the motors.
+
+    Raises:
+        PortLost: the arm must not be driven like this.
+    """
+    findings = [finding for finding in checks.motors(found, file) if finding.well is False]
+    for finding in findings:
+        if finding.fatal:
+            raise PortLost(f"the {where}: {finding.text}")
+    for finding in findings:
+        log.warning("the %s: %s", where, finding.text)
+
+
+def _prepare(servos: Servos, path: str, on_retry: Callable[[], None]) -> None:
     """LeRobot does this in about 150 exchanges without repetitions: one bad packet must not end the start."""
     for left in reversed(range(ATTEMPTS)):
         try:
-            servos.ask(lambda: _configure(servos.robot, settings))
+            servos.ask(lambda: _configure(servos.robot))
             return
         except MotorError as e:
             on_retry()
             if not left:
-                raise PortLost(f"the arm on {settings.port} cannot be set up: {e}; check its cables") from e
+                raise PortLost(f"the arm on {path} cannot be set up: {e}; check its cables") from e
 
 
-def _configure(robot: Any, settings: Robot) -> None:
+def _configure(robot: Any) -> None:
     bus = robot.bus
     if not robot.is_calibrated:
-        log.warning(
-            "the motors' calibration differs from %s; the file's is written to them",
-            settings.calibration_file(),
-        )
         bus.disable_torque()  # a new homing offset under torque would be a jump
         bus.write_calibration(robot.calibration)
     here = bus.sync_read("Present_Position", normalize=False)
     bus.sync_write("Goal_Position", here, normalize=False)
     robot.configure()  # LeRobot's gains and limits; it ends with torque on
-
-
-def _how_to_calibrate(settings: Robot) -> str:
-    path: Path | None = settings.calibration_dir
-    folder = f" --robot.calibration_dir={path}" if path else ""
-    return (
-        f"calibrate with `lerobot-calibrate --robot.type=so101_follower --robot.port={settings.port} "
-        f"--robot.id={settings.id}{folder}`"
-    )

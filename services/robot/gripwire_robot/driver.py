@@ -12,6 +12,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from gripwire.messages import JOINTS
+
+MODEL = "sts3215"
 _TYPES = frozenset({"Tensor", "device", "dtype"})
 
 
@@ -35,15 +38,34 @@ class _LaterTorch(ModuleType):
 
 def so101_follower() -> tuple[Any, Any]:
     """LeRobot's ``SO101Follower`` and ``SO101FollowerConfig``."""
+    module = _without_torch("lerobot.robots.so_follower")
+    return module.SO101Follower, module.SO101FollowerConfig
+
+
+def so101_leader() -> tuple[Any, Any]:
+    """LeRobot's ``SO101Leader`` and ``SO101LeaderConfig``."""
+    module = _without_torch("lerobot.teleoperators.so_leader")
+    return module.SO101Leader, module.SO101LeaderConfig
+
+
+def so101_bus(port: str) -> Any:
+    """LeRobot's bus with the six motors of an SO-101, follower or leader, and no calibration."""
+    feetech, motors = _without_torch("lerobot.motors.feetech"), _without_torch("lerobot.motors")
+    joints = {
+        joint: motors.Motor(i, MODEL, motors.MotorNormMode.DEGREES) for i, joint in enumerate(JOINTS, 1)
+    }
+    return feetech.FeetechMotorsBus(port, joints)
+
+
+def _without_torch(name: str) -> Any:
     absent = {"torch", "pandas"} - sys.modules.keys()
     if "torch" in absent:
         sys.modules["torch"] = _LaterTorch()
     if "pandas" in absent:
         sys.modules["pandas"] = None  # type: ignore[assignment]  # "not installed", says the import system
     try:
-        from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig
+        return importlib.import_module(name)
     finally:
-        for name in absent:
-            if sys.modules.get(name) is None or isinstance(sys.modules[name], _LaterTorch):
-                sys.modules.pop(name, None)
-    return SO101Follower, SO101FollowerConfig
+        for module in absent:
+            if sys.modules.get(module) is None or isinstance(sys.modules[module], _LaterTorch):
+                sys.modules.pop(module, None)

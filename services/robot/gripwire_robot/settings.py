@@ -66,6 +66,26 @@ class Robot(Section):
         20.0,
         description="LeRobot's: how far from where it is a joint may be sent at once (degrees, gripper %)",
     )
+    max_jump: float = Field(90.0, gt=0, description="a goal farther off than this is refused, degrees")
+    max_speed: float = Field(240.0, gt=0, le=720, description="fastest goal, degrees (gripper: %) per second")
+    max_current_ma: float = Field(
+        1500.0, gt=0, description="a joint that draws more is blocked: the arm holds"
+    )
+    max_current_s: float = Field(2.0, gt=0, description="if it does for so long")
+    max_temperature_c: float = Field(
+        65.0, ge=40, le=66, description="above it the arm holds, 3 above torque goes; servos let go at 70"
+    )
+    gripper_stall_s: float = Field(1.5, gt=0, description="a gripper that presses for so long is relaxed")
+    gripper_squeeze: float = Field(
+        3.0, ge=0, description="%, how far beyond what it holds its goal stays then"
+    )
+    watchdog_s: float = Field(0.5, ge=0.1, le=10, description="goals that stop for so long: the arm holds")
+    guard_s: float = Field(2.0, ge=0.5, le=60, description="a service that hangs for so long has torque cut")
+    leader_port: str | None = Field(None, description="serial port of the leader arm, for teleoperation")
+    leader_id: str = Field("leader", min_length=1, description="LeRobot's id of the leader arm")
+    leader_calibration_dir: Path | None = Field(None, description="its folder of <id>.json; LeRobot's own")
+    takeover: bool = Field(False, description="moving the leader by hand takes over from a policy")
+    takeover_deg: float = Field(10.0, gt=0, description="how far it must be moved within a second")
     start_pose: Pose = Field(START, description="where `Reset` goes")
     reset_tip: tuple[float, float, float] | None = Field(
         None, description="x, y, z in metres: where `Reset` brings the tip; the start pose's own unless set"
@@ -90,10 +110,16 @@ class Robot(Section):
 
         LeRobot's rule is repeated here because importing it to ask takes five seconds.
         """
-        folder = self.calibration_dir
-        if folder is None:
-            hub = Path(os.getenv("HF_HOME", "~/.cache/huggingface"))
-            home = Path(os.getenv("HF_LEROBOT_HOME", hub / "lerobot"))
-            folder = Path(os.getenv("HF_LEROBOT_CALIBRATION", home / "calibration"))
-            folder = folder / "robots" / "so_follower"
+        folder = self.calibration_dir or _lerobots_folder() / "robots" / "so_follower"
         return folder.expanduser() / f"{self.id}.json"
+
+    def leader_calibration_file(self) -> Path:
+        """The same for the leader arm."""
+        folder = self.leader_calibration_dir or _lerobots_folder() / "teleoperators" / "so_leader"
+        return folder.expanduser() / f"{self.leader_id}.json"
+
+
+def _lerobots_folder() -> Path:
+    hub = Path(os.getenv("HF_HOME", "~/.cache/huggingface"))
+    home = Path(os.getenv("HF_LEROBOT_HOME", hub / "lerobot"))
+    return Path(os.getenv("HF_LEROBOT_CALIBRATION", home / "calibration"))
