@@ -223,7 +223,9 @@ def test_it_commands_a_service(topics: Topics, bare: Start, arm: Arm, socket: st
     goal = '{"position": {"gripper": 50.5, "wrist_roll": -3}}'
     (reply,) = _output(bare("ask", topics.control("robot"), "Goal", goal, socket))
     assert reply["v"] == 1 and len(reply["id"]) == 32 and reply["error"] == ""
-    assert reply["ok"] and reply["result"] == {"position": {"gripper": 20.0, "wrist_roll": -3.0}}
+    assert reply["ok"] and reply["result"] == {
+        "position": {"gripper": 20.0, "wrist_roll": -3.0}, "intervention": False
+    }  # fmt: skip
     assert arm.goals == [Goal(position={"gripper": 50.5, "wrist_roll": -3.0}, source="policy")]
 
 

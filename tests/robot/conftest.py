@@ -41,6 +41,8 @@ class Device:
         self.at = dict.fromkeys(JOINTS, 2047.0)
         self.temperature = dict.fromkeys(JOINTS, 31.0)
         self.blocked: set[str] = set()
+        self.load: dict[str, float] = {}
+        """Share of its torque that a motor gives, -1..1, where a test says so."""
         self.moved_by = dict.fromkeys(JOINTS, 0.0)
         self.refuses_torque_off: set[str] = set()
         self.turned = threading.Condition()
@@ -72,7 +74,7 @@ class Device:
                 self.at[name] += by
                 self.moved_by[name] += abs(by)
             encoder = round(self.at[name]) + servo.get("Homing_Offset")
-            servo.sense(encoder, 0.0, 0.0, self.temperature[name])
+            servo.sense(encoder, 0.0, self.load.get(name, 0.0), self.temperature[name])
 
     def plug(self) -> None:
         self._bus = ServoBus(self.chain, self.port)

@@ -156,7 +156,8 @@ def test_a_motor_that_keeps_its_torque_is_named(arm: Any, device: Any) -> None:
 
 def test_an_overheated_motor_obeys_and_its_alarm_is_reported(arm: Any, device: Any) -> None:
     device.temperature["gripper"] = 85.0
-    for _ in range(12):
+    arm.read()
+    for _ in range(6):
         arm.watch()
     assert arm.temperature["gripper"] == 85.0
     assert arm.faults == {"gripper": "alarm: overheated"}
@@ -165,12 +166,13 @@ def test_an_overheated_motor_obeys_and_its_alarm_is_reported(arm: Any, device: A
     assert not any(device.torque.values())
 
 
-def test_a_warm_motor_is_reported_before_it_lets_go(arm: Any, device: Any) -> None:
+def test_a_reading_brings_temperature_and_current_of_every_motor(arm: Any, device: Any) -> None:
     device.temperature["elbow_flex"] = 62.0
-    for _ in range(12):
-        arm.watch()
-    assert arm.faults == {"elbow_flex": "hot: 62 C"}
-    assert arm.temperature["wrist_flex"] == 31.0
+    device.load["wrist_roll"] = -0.5
+    arm.read()
+    assert arm.temperature == dict.fromkeys(JOINTS, 31.0) | {"elbow_flex": 62.0}
+    assert arm.current["wrist_roll"] == pytest.approx(1200, abs=10)
+    assert arm.current["gripper"] == 0
 
 
 def test_a_motor_that_lost_its_torque_unnoticed_is_reported(arm: Any, device: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 from gripwire import clock, control
 from gripwire.bus import Latest
 from gripwire.errors import UserError
-from gripwire.messages import Goal, Health, RobotAction, RobotState
+from gripwire.messages import Goal, Health, RobotAction, RobotState, Yield
 from gripwire.topics import Topics
 from tests.helpers import run_here, wait_for, wait_for_health
 
@@ -46,7 +46,7 @@ def test_after_sigkill_a_new_service_takes_the_arm_up_answers_and_goes_to_rest_o
     device.wait_until(lambda: abs(device.position("elbow_flex") - 15.0) < 0.3)
     first.kill()
     first.wait()
-    assert all(device.torque.values())
+    device.wait_until(lambda: not any(device.torque.values()))  # its guard
     moved = device.moved_by["elbow_flex"]
     process = robot_process()
     wait_for_health(health, lambda beat: beat.pid != first.pid and ready(beat))
@@ -58,6 +58,7 @@ def test_after_sigkill_a_new_service_takes_the_arm_up_answers_and_goes_to_rest_o
     with pytest.raises(UserError, match="no joint `elbow`"):
         control.request(topics.control("robot"), "robot", Goal(position={"elbow": 1.0}))
 
+    control.request(topics.control("robot"), "robot", Yield())
     done = command("reset", "--seconds", "1", "--seed", "3", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout.splitlines()[-1])

@@ -18,9 +18,8 @@ from gripwire_robot.settings import Robot
 
 PROBE_S = 0.1
 ATTEMPTS = 3
-HOT_C = 60
-"""Degrees Celsius from which a motor is reported as hot; an STS3215 lets go at 70."""
-_WATCHED = ("Present_Temperature", "Torque_Enable")
+FULL, RELAXED = 500, 250
+"""Thousandths of its torque that a gripper may use: LeRobot's limit, and what it leaves an overloaded one."""
 
 
 @dataclass
@@ -42,6 +41,8 @@ class Arm:
         self.position: dict[str, float] = {}
         """Last good value of each joint, LeRobot's units."""
         self.temperature: dict[str, float] = {}
+        self.current: dict[str, float] = {}
+        """Milliamperes."""
         self.limits: dict[str, tuple[float, float]] = {}
         self.retries = 0
         self.holding = False
@@ -51,7 +52,7 @@ class Arm:
         self._silent: dict[str, str] = {}
         self._alarms: dict[str, str] = {}
         self._torque: dict[str, bool] = {}
-        self._watch = itertools.cycle([(joint, what) for joint in JOINTS for what in _WATCHED])
+        self._watch = itertools.cycle(JOINTS)
         self._probes = itertools.cycle(JOINTS)
         self._next_probe = 0.0
 
@@ -73,6 +74,7 @@ class Arm:
         self.holding = True
         self._silent, self._alarms = {}, {}
         self._torque = dict.fromkeys(JOINTS, True)
+        self.relax(False)  # an earlier service may have died with a relaxed gripper
 
     def drop(self) -> None:
         """Forget a connection that is lost."""
@@ -92,7 +94,7 @@ class Arm:
     # --- the tick -------------------------------------------------------------------------------------
 
     def read(self) -> Reading:
-        """Read every joint that answers into :attr:`position`."""
+        """Read every joint that answers: :attr:`position`, :attr:`temperature`, :attr:`current`."""
         joints = [joint for joint in JOINTS if joint not in self._silent]
         begin = clock.monotonic_ns()
         for _ in range(2):
@@ -100,7 +102,7 @@ class Arm:
                 break
             try:
                 begin = clock.monotonic_ns()
-                self.position.update(self._servos.positions(joints))
+                self._see(joints)
                 break
             except MotorError:
                 self.retries += 1
@@ -108,6 +110,12 @@ class Arm:
             self._read_each(joints)
         middle = (begin + clock.monotonic_ns()) // 2
         return Reading(fresh=not self._silent, t_capture=middle, back=self._probe())
+
+    def _see(self, joints: list[str]) -> None:
+        for joint, present in self._servos.present(joints).items():
+            self.position[joint] = present.position
+            self.temperature[joint] = present.temperature
+            self.current[joint] = present.current
 
     def _read_each(self, joints: list[str]) -> None:
         with self._servos.short_timeout():
@@ -121,7 +129,7 @@ class Arm:
         for _ in range(ATTEMPTS):
             if reason == CORRUPT:
                 try:
-                    self.position.update(self._servos.positions([joint]))
+                    self._see([joint])
                     return ""
                 except MotorError as e:
                     self.retries += 1
@@ -150,7 +158,7 @@ class Arm:
 
     def _revive(self, joint: str) -> bool:
         """Read a motor that was away. One that lost power holds where it is: its old goal would be a jump."""
-        self.position.update(self._servos.positions([joint]))
+        self._see([joint])
         on, _ = self._servos.byte(joint, "Torque_Enable")
         if bool(on) == self.holding:
             return False
@@ -171,22 +179,26 @@ class Arm:
         return goal
 
     def watch(self) -> None:
-        """Read one slow register of one motor (temperature or torque in turn), and with it its alarms."""
-        joint, register = next(self._watch)
+        """Look whether the next motor still has its torque, and for its alarms."""
+        joint = next(self._watch)
         if joint in self._silent:
             return
         try:
-            value, alarm = self._servos.byte(joint, register)
+            on, alarm = self._servos.byte(joint, "Torque_Enable")
         except MotorError:
             self.retries += 1
             return
         self._alarms.pop(joint, None)
         if alarm:
             self._alarms[joint] = f"alarm: {alarm}"
-        if register == "Torque_Enable":
-            self._torque[joint] = bool(value)
-        else:
-            self.temperature[joint] = float(value)
+        self._torque[joint] = bool(on)
+
+    def relax(self, relaxed: bool) -> None:
+        """Let the gripper press with half of its force, or with all of it again."""
+        try:
+            self._servos.set_grip(RELAXED if relaxed else FULL)
+        except MotorError:
+            self.retries += 1
 
     # --- torque ---------------------------------------------------------------------------------------
 
@@ -195,10 +207,11 @@ class Arm:
         """Whether every motor holds, as last read back."""
         return self.connected and all(self._torque.get(joint, False) for joint in JOINTS)
 
-    def hold(self) -> dict[str, str]:
-        """Torque on, every joint where it is; the joints at which that failed, with the reason."""
+    def hold(self, keep: dict[str, float] | None = None) -> dict[str, str]:
+        """Torque on, every joint where it is, or at ``keep``; the joints at which that failed, with the
+        reason."""
         self.read()
-        self.send(dict(self.position))
+        self.send(self.position | (keep or {}))
         self.holding = True
         return dict(self._silent) | self._each([j for j in JOINTS if j not in self._silent], on=True)
 
@@ -238,8 +251,8 @@ class Arm:
     @property
     def faults(self) -> dict[str, str]:
         """Joint -> what is wrong with it now."""
-        out = {j: f"hot: {t:.0f} C" for j, t in self.temperature.items() if t >= HOT_C}
+        out: dict[str, str] = {}
         if self.holding:
             lost = "has lost its torque; `gripwire robot hold`"
-            out |= {joint: lost for joint, on in self._torque.items() if not on}
+            out = {joint: lost for joint, on in self._torque.items() if not on}
         return out | self._alarms | self._silent

@@ -35,6 +35,31 @@ def check(goal: Mapping[str, float], limits: Limits) -> None:
             )
 
 
+def check_jump(goal: Mapping[str, float], present: Mapping[str, float], jump: float) -> None:
+    """Refuse a goal that is elsewhere altogether: what sends it is mistaken about where the arm is.
+
+    The gripper may: policies open and close it at a stroke.
+
+    Raises:
+        UserError: an arm joint is to go farther than ``jump`` degrees from where it is.
+    """
+    for joint, value in goal.items():
+        by = value - present.get(joint, value)
+        if joint != "gripper" and abs(by) > jump:
+            raise UserError(
+                f"the goal for {joint} is {value:.0f} degrees, {by:+.0f} from where it is, and goals may "
+                f"jump by {jump:g} (`max_jump`): send nearer goals, or move there with `Reset`"
+            )
+
+
+def toward(goal: Mapping[str, float], sent: Mapping[str, float], step: float) -> dict[str, float]:
+    """The goal, no joint farther than ``step`` from what was sent before."""
+    return {
+        joint: min(max(value, sent.get(joint, value) - step), sent.get(joint, value) + step)
+        for joint, value in goal.items()
+    }
+
+
 def within(goal: Mapping[str, float], limits: Limits) -> dict[str, float]:
     """The goal within the joints' ranges."""
     return {joint: min(max(value, limits[joint][0]), limits[joint][1]) for joint, value in goal.items()}

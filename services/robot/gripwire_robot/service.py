@@ -1,32 +1,45 @@
-"""The robot service: state and action at 60 Hz, goals by command, and an end that leaves no motor burning."""
+"""The robot service: state and action at 60 Hz, goals by command or from the leader, and motors that do not
+burn, neither while it runs nor after its end."""
 
 import logging
-import signal
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from gripwire import clock
 from gripwire.errors import UserError
-from gripwire.messages import Command, Done, Goal, Hold, Release, Reply, Reset, Sent, Underway
-from gripwire.service import RateKeeper, Runtime
-from gripwire_robot import connect, limits, motion, reset
+from gripwire.messages import (
+    Command,
+    Done,
+    Drive,
+    Goal,
+    Hold,
+    Intervene,
+    Release,
+    Reply,
+    Reset,
+    Sent,
+    Teleoperate,
+    Underway,
+    Yield,
+)  # fmt: skip
+from gripwire.service import Runtime
+from gripwire_robot import connect, ending, limits, reset
 from gripwire_robot.arm import Arm, Reading
+from gripwire_robot.lease import Lease
+from gripwire_robot.port import Port
+from gripwire_robot.protection import Protection
+from gripwire_robot.pursuit import Pursuit
+from gripwire_robot.sentry import Sentry
 from gripwire_robot.servos import PortLost, listed
 from gripwire_robot.settings import Robot
-from gripwire_robot.telling import InForce, Telling
+from gripwire_robot.teleop import Teleop
+from gripwire_robot.telling import Telling
 
 log = logging.getLogger("gripwire.robot")
 
-BACKOFF_S = (0.2, 5.0)
-REST_SPEED = 90.0
-SETTLED = 3.0
-"""Degrees (gripper: per cent) within which a move counts as having arrived."""
-WATCH_EVERY = 5
-"""Ticks between two slow readings: temperature and torque of all six motors once a second at 60 Hz."""
-SAME_REQUEST_S = 0.5
-"""Ctrl+C reaches a whole process group, and a supervisor passes it on: within this time it is one request."""
+WATCH_EVERY = 10
+"""Ticks between two looks at a motor's torque: all six once a second at 60 Hz."""
+FOREVER = float("inf")
 
 
 class RobotService:
@@ -37,53 +50,63 @@ class RobotService:
         self._settings = runtime.settings.section("robot", Robot)
         self.rate_hz: float | None = self._settings.rate_hz
         self._arm = Arm(self._settings)
-        self._relative = self._settings.relative_limits()
-        self._goal = InForce()
-        self._move: motion.Legs | None = None
-        self._rewrite = 0
+        self._port = Port(runtime, self._settings, self._arm)
+        self._lease = Lease(self._settings.watchdog_s)
+        self._protection = Protection(self._settings)
+        self._sentry = Sentry(runtime, self._settings)
         self._released = False
+        self._relaxed = False
         self._ticks = 0
-        self._lost = ""
-        self._backoff = BACKOFF_S[0]
-        self._next_try = 0.0
 
     @property
     def commands(self) -> dict[type[Command], Callable[[Any], Reply]]:
-        return {Goal: self._on_goal, Reset: self._on_reset, Hold: self._on_hold, Release: self._on_release}
+        return {
+            Goal: self._on_goal, Reset: self._on_reset, Hold: self._on_hold, Release: self._on_release,
+            Drive: self._on_drive, Yield: self._on_yield,
+            Teleoperate: self._on_teleoperate, Intervene: self._on_intervene,
+        }  # fmt: skip
 
     def setup(self) -> None:
         connect.check(self._settings)
-        self._tell = Telling(self._runtime, self._arm)
+        self._tell = Telling(self._runtime, self._arm, lambda: self._lease.driver(time.monotonic()))
+        self._pursuit = Pursuit(self._arm, self._settings, self._protection, self._tell)
         self._runtime.versions["lerobot"] = _lerobot_version()
+        self._sentry.start()
         try:
             self._arm.connect()
             self._arm.read()
         except PortLost as e:
             raise UserError(str(e)) from e
-        self._take_present("hold")
+        self._pursuit.taken("hold")
+        self._teleop = Teleop(self._runtime, self._settings)
 
     # --- the tick -------------------------------------------------------------------------------------
 
     def update(self) -> None:
+        due = time.monotonic() + 1 / self._settings.rate_hz
         self._ticks += 1
-        if not self._arm.connected:
-            self._reconnect()
+        if self._sentry.beat():
+            self._guard_has_cut()
+        if self._port.due:
+            self._take_up()
         reading = self._pass() if self._arm.connected else None
-        self._tell.state(reading, self._lost)
-        self._tell.action(self._goal)
+        self._tell.state(reading, self._port.lost)
+        self._tell.action(self._pursuit.goal)
         self._tell.health()
+        self._teleop.health()
+        if self._leader_drives and self._arm.connected:
+            self._follow_leader(due)
 
     def _pass(self) -> Reading | None:
         """One turn at the bus."""
         try:
             reading = self._arm.read()
             for joint in reading.back:
-                self._goal.position[joint] = self._goal.asked[joint] = self._arm.position[joint]
-            if self._move:
-                self._follow(self._move)
-            elif self._rewrite > 0 and not self._released:
-                sent = self._arm.send(self._goal.position)
-                self._rewrite -= sent.keys() == self._goal.position.keys()  # not while one cannot hear it
+                self._pursuit.back(joint)
+            self._look_after_motors()
+            self._look_after_driver()
+            if not self._released:
+                self._pursuit.tick()
             if self._ticks % WATCH_EVERY == 0:
                 self._arm.watch()
         except PortLost as e:
@@ -91,192 +114,274 @@ class RobotService:
             return None
         return reading
 
-    def _follow(self, move: motion.Legs) -> None:
+    @property
+    def _leader_drives(self) -> bool:
+        return bool(self._teleop.mode) and not self._released and not self._pursuit.moving
+
+    def _follow_leader(self, until: float) -> None:
+        try:
+            self._teleop.follow(self._pursuit, until)
+        except PortLost as e:
+            self._lose(e)
+
+    def _look_after_motors(self) -> None:
+        """Heat, current, and a gripper that presses."""
+        arm, goal = self._arm, self._pursuit.goal
+        answering = [joint for joint in arm.position if joint not in arm.silent]
+        verdict = self._protection.see(
+            time.monotonic(), *({joint: values[joint] for joint in answering} for values in (
+                arm.position, arm.temperature, arm.current,
+            )), goal.position, goal.asked,
+        )  # fmt: skip
+        was_hot, self._tell.verdict = self._tell.verdict.hot, verdict
+        if self._protection.relaxed != self._relaxed:
+            self._relaxed = self._protection.relaxed
+            arm.relax(self._relaxed)
+            self._pursuit.squeeze(goal.asked)
+        if verdict.limp and not self._released:
+            self._halt(f"{verdict.hot}; torque is off, before the motor lets go by itself")
+            self._let_go()
+        elif verdict.hot and not was_hot and not self._released:
+            self._halt(verdict.hot)
+        elif verdict.hold and not self._released:
+            self._halt(verdict.hold)
+
+    def _look_after_driver(self) -> None:
+        """Goals that stop, and a leader that is gone; a hand that takes over."""
         now = time.monotonic()
-        wanted = move.at(now)
-        sent = self._send(wanted, self._goal.source, asked=dict(move.target))
-        arrived = all(abs(sent[j] - move.target[j]) < 1e-6 for j in sent)
-        # An arm that something blocks is never sent on by force: the goal stays near where it is.
-        if move.over(now) and (arrived or now > move.t_start + move.seconds + 1.0):
-            self._move = None
+        silent = self._lease.fell_silent(now)
+        if lost := self._teleop.lost():
+            self._halt(f"{lost}; the arm holds")
+        elif silent and not self._teleop.mode and not self._released:
+            self._halt(f"{silent} stopped sending goals: the arm holds where it is")
+        elif self._lease.driver(now) and not self._released and self._teleop.taken_over():
+            self._teleop.begin("intervention")
+            log.info("the leader was moved by hand: it has taken over")
 
-    def _send(self, goal: dict[str, float], source: str, asked: dict[str, float]) -> dict[str, float]:
-        """Limit, write, and note what was sent."""
-        present = self._arm.position
-        goal = {joint: value for joint, value in goal.items() if joint in present}
-        sent = self._arm.send(limits.clip(goal, present, self._arm.limits, self._relative))
-        if not self._goal.told:  # a second goal within one tick: the first was sent too, so it is told
-            self._tell.action(self._goal)
-        position = self._goal.position | sent
-        self._goal = InForce(position, position | asked, source, clock.monotonic_ns(), told=False)
-        # Goals are not acknowledged on the bus: two repetitions make a lost packet harmless.
-        self._rewrite = 2
-        return sent
+    def _halt(self, why: str) -> None:
+        """Hold where the arm is, say why, and let nobody go on unasked."""
+        self._teleop.end()
+        self._pursuit.hold(why)
+        self._lease.stopped(f"the arm was stopped: {why}", "", time.monotonic())
+        self._runtime.problem("halt", f"{why}; whoever moves it next ends this")
 
-    def _take_present(self, source: str) -> None:
-        """Make the present pose the goal in force (it has been written to the motors already)."""
-        self._move, self._rewrite = None, 0
-        here = dict(self._arm.position)
-        self._goal = InForce(here, dict(here), source, clock.monotonic_ns())
+    def _settled(self) -> None:
+        """Somebody has said what the arm is to do: why it had stopped is past."""
+        self._runtime.problem("halt", "")
 
-    # --- commands -------------------------------------------------------------------------------------
+    # --- commands: goals ------------------------------------------------------------------------------
 
     def _on_goal(self, command: Goal) -> Sent:
-        self._check(command.position)
+        now = time.monotonic()
+        self._admit(command.by, command.position)
+        if self._teleop.mode == "intervention":
+            self._lease.goal(command.by, command.position, now)
+            return Sent(position=dict(self._pursuit.goal.position), intervention=True)
+        if self._teleop.mode:
+            raise UserError(
+                "the leader arm drives: end teleoperation (Ctrl+C in `gripwire robot teleop`) first"
+            )
+        self._lease.check_joints(command.by, command.position, now)
+        limits.check_jump(command.position, self._arm.position, self._settings.max_jump)
         self._wake()
-        self._move = None
+        self._lease.goal(command.by, command.position, now)
+        self._settled()
         try:
-            return Sent(position=self._send(command.position, command.source, asked=command.position))
+            return Sent(position=self._pursuit.aim(command.position, command.source))
         except PortLost as e:
             raise self._refuse(e) from e
 
     def _on_reset(self, command: Reset) -> Underway:
-        self._check(self._settings.start_pose if command.position is None else command.position)
+        self._admit(
+            command.by, command.position if command.position is not None else self._settings.start_pose
+        )
         present = dict(self._arm.position)
-        start = present if self._released else present | self._goal.position
+        start = present if self._released else present | self._pursuit.goal.position
         going = reset.plan(command, start, self._arm.silent, self._settings, self._arm.limits)
         self._wake()
-        self._goal.source = "reset"
-        self._move = going.path(time.monotonic())
+        self._settled()
+        if self._teleop.mode == "intervention":
+            self._teleop.end()
+        self._teleop.catch_up()
+        now = time.monotonic()
+        self._lease.reset(command.by, now + going.seconds, now)
+        self._pursuit.begin(going.path(now))
         return going.reply()
 
-    def _on_hold(self, command: Hold) -> Done:
+    def _admit(self, by: str, position: dict[str, float]) -> None:
+        """May this driver send the arm there now?"""
         self._must_be_connected()
-        try:
-            failed = self._arm.hold()
-        except PortLost as e:
-            raise self._refuse(e) from e
-        self._released = False
-        self._take_present("hold")
-        if failed:
-            raise UserError(f"not every motor holds: {listed(failed)}")
-        return Done(text="torque on, holding the present pose")
-
-    def _on_release(self, command: Release) -> Done:
-        self._must_be_connected()
-        self._released, self._move = True, None
-        try:
-            failed = self._arm.cut_torque()
-        except PortLost as e:
-            raise self._refuse(e) from e
-        if failed:
-            raise UserError(f"torque could not be cut at every motor: {listed(failed)}; switch its power off")
-        return Done(text="torque off, the arm is limp")
-
-    def _check(self, position: dict[str, float]) -> None:
-        self._must_be_connected()
+        self._lease.admit(by, time.monotonic())
         limits.check(position, self._arm.limits)
         unread = [joint for joint in position if joint not in self._arm.position]
         if unread or all(joint in self._arm.silent for joint in position):
             raise UserError(f"{', '.join(unread or position)} does not answer; see `gripwire robot status`")
+        if self._tell.verdict.hot:
+            raise UserError(self._tell.verdict.hot)
 
     def _wake(self) -> None:
         """A goal for a limp arm turns torque on first, each joint where it is, as LeRobot does on connect."""
         if self._released:
-            self._on_hold(Hold())
+            self._torque_on()
+
+    # --- commands: stopping ---------------------------------------------------------------------------
+
+    def _on_hold(self, command: Hold) -> Done:
+        self._must_be_connected()
+        self._teleop.end()
+        self._lease.stopped(_whose("held", command.by), command.by, time.monotonic())
+        self._torque_on()
+        self._settled()
+        return Done(text="torque on, holding the present pose")
+
+    def _on_release(self, command: Release) -> Done:
+        self._must_be_connected()
+        self._teleop.end()
+        self._lease.stopped(_whose("released", command.by), command.by, time.monotonic())
+        failed = self._let_go()
+        self._settled()
+        if failed:
+            raise UserError(f"torque could not be cut at every motor: {listed(failed)}; switch its power off")
+        return Done(text="torque off, the arm is limp")
+
+    def _torque_on(self) -> None:
+        """Hold the present pose; what the gripper grips stays gripped."""
+        keep = {} if self._released else self._pursuit.gripping()
+        try:
+            failed = self._arm.hold(keep)
+        except PortLost as e:
+            raise self._refuse(e) from e
+        self._released = False
+        self._pursuit.taken("hold", keep)
+        if failed:
+            raise UserError(f"not every motor holds: {listed(failed)}")
+
+    def _let_go(self) -> dict[str, str]:
+        """Torque off; the joints at which that failed."""
+        self._released = True
+        self._pursuit.stop()
+        try:
+            return self._arm.cut_torque()
+        except PortLost as e:
+            raise self._refuse(e) from e
+
+    # --- commands: who drives -------------------------------------------------------------------------
+
+    def _on_drive(self, command: Drive) -> Done:
+        taken_from = self._lease.drive(command.by, command.lease_s, command.force, time.monotonic())
+        if taken_from:
+            self._teleop.end()
+            self._pursuit.hold(f"{command.by} took the arm from {taken_from}")
+            log.warning("%s took the arm from %s", command.by, taken_from)
+        self._settled()
+        return Done(text=f"{command.by} drives; the lease lasts {command.lease_s:g} s after the last goal")
+
+    def _on_yield(self, command: Yield) -> Done:
+        self._lease.give(command.by, time.monotonic())
+        self._settled()
+        return Done(text="nobody drives; the arm stays where it was sent")
+
+    def _on_teleoperate(self, command: Teleoperate) -> Done:
+        if not command.on:
+            return self._end_leading("teleoperation", command.by)
+        self._must_be_free_for_leader()
+        now = time.monotonic()
+        self._lease.admit(command.by, now)
+        self._teleop.begin("teleoperation")
+        self._lease.drive(command.by or "leader", FOREVER, True, now)
+        self._begin_leading()
+        return Done(text="the leader drives; the follower goes to it slowly at first")
+
+    def _on_intervene(self, command: Intervene) -> Done:
+        if not command.on:
+            return self._end_leading("intervention", command.by)
+        self._must_be_free_for_leader()
+        if not self._lease.driver(time.monotonic()):
+            raise UserError(
+                "nobody drives the arm, so there is nothing to take over: use `gripwire robot teleop`"
+            )
+        self._teleop.begin("intervention")
+        self._begin_leading()
+        return Done(text="the leader has taken over; the follower goes to it slowly at first")
+
+    def _must_be_free_for_leader(self) -> None:
+        self._must_be_connected()
+        if self._teleop.mode:
+            raise UserError(f"the leader drives already: {self._teleop.mode}")
+        if self._tell.verdict.hot:
+            raise UserError(self._tell.verdict.hot)
+
+    def _begin_leading(self) -> None:
+        self._wake()
+        self._settled()
+        self._pursuit.hold("")
+
+    def _end_leading(self, mode: str, by: str) -> Done:
+        if self._teleop.mode != mode:
+            return Done(text=f"there was no {mode}")
+        self._teleop.end()
+        self._pursuit.hold("")
+        if mode == "intervention":
+            self._lease.resume(time.monotonic())
+            return Done(text="the leader has given the arm back")
+        self._lease.end()
+        return Done(text="the leader no longer drives; the arm holds")
+
+    # --- losing and finding the arm -------------------------------------------------------------------
 
     def _must_be_connected(self) -> None:
         if not self._arm.connected:
-            raise UserError(self._lost or "the arm is not connected")
+            raise UserError(self._port.lost or "the arm is not connected")
 
     def _refuse(self, error: PortLost) -> UserError:
         self._lose(error)
         return UserError(str(error))
 
-    # --- losing and finding the port ------------------------------------------------------------------
-
     def _lose(self, error: PortLost) -> None:
-        self._arm.drop()
-        self._move = None
-        self._lost = str(error)
-        self._backoff = BACKOFF_S[0]
-        self._next_try = time.monotonic() + self._backoff
-        self._runtime.problem("port", self._lost)
-        self._runtime.count("port_lost")
+        self._port.lose(error)
+        self._pursuit.stop()
+        self._teleop.end()
+        self._lease.stopped("the arm's port was gone meanwhile", "", time.monotonic())
 
-    def _reconnect(self) -> None:
-        if time.monotonic() < self._next_try:
-            return
-        try:
-            connect.check(self._settings)
-            self._arm.connect()
-            self._arm.read()
-            if self._released:
-                self._arm.cut_torque()
-        except (PortLost, UserError) as e:
-            self._arm.drop()
-            self._backoff = min(BACKOFF_S[1], self._backoff * 2)
-            self._next_try = time.monotonic() + self._backoff
-            if isinstance(e, UserError):  # there is a port again, or it is a remedy that the user must apply
-                self._lost = str(e)
-                self._runtime.problem("port", self._lost)
-            return
-        self._lost = ""
-        self._runtime.problem("port", "")
-        self._take_present("hold")
+    def _take_up(self) -> None:
+        self._sentry.wait()
+        if self._port.take_up(limp=self._released):
+            self._pursuit.taken("hold")
+
+    def _guard_has_cut(self) -> None:
+        """The loop hung, and the guard did what it is for: the arm is limp, and stays so until asked."""
+        self._released = True
+        self._pursuit.stop()
+        self._teleop.end()
+        why = f"the robot service did not turn for {self._settings.guard_s:g} s: its guard cut torque"
+        self._pursuit.goal.reason = why
+        self._lease.stopped(why, "", time.monotonic())
+        self._runtime.problem("halt", f"{why}; `gripwire robot hold` turns it on again")
+        self._arm.holding = False
 
     # --- the end --------------------------------------------------------------------------------------
 
     def close(self, failed: bool) -> None:
-        arm = self._arm
-        if not arm.connected:
-            if self._lost:
-                log.error("torque could not be cut: %s", self._lost)
-            return
+        arm, off = self._arm, True
         try:
-            if not failed and arm.holding and self._goal.position:
-                self._rest()
+            if arm.connected and not failed and arm.holding and self._pursuit.goal.position:
+                ending.rest(arm, self._settings, self._pursuit, self._tell, self._sentry.beat)
         except Exception as e:  # whatever it is, the torque must go
             log.error("the move to the rest pose failed: %s", e)
         finally:
-            self._cut()
-
-    def _cut(self) -> None:
-        try:
-            failures = self._arm.cut_torque()
-        except PortLost as e:
-            log.error("torque could not be cut: %s", e)
-            return
-        finally:
-            self._arm.drop()
-        for joint, reason in failures.items():
-            log.error("torque could not be cut at %s: %s; switch its power off", joint, reason)
-        if not failures:
-            log.info("torque is off at all motors")
-
-    def _rest(self) -> None:
-        """Move to the rest pose within ``rest_seconds``; another signal ends the move at once."""
-        arm, begin = self._arm, time.monotonic()
-        hurry = _second_signal()
-        target = limits.within(self._settings.rest_pose, arm.limits)
-        start = {joint: arm.position[joint] for joint in target}
-        needed = motion.shortest(start, target, REST_SPEED)
-        longest = self._settings.rest_seconds
-        move = motion.Move(start, target, begin, min(needed, max(longest - 0.2, 0.0)))
-        keeper = RateKeeper(self.rate_hz)
-        while time.monotonic() < begin + longest and not hurry.is_set():
-            reading = arm.read()
-            there = all(abs(arm.position[j] - target[j]) < SETTLED for j in target if j not in arm.silent)
-            if there and move.over(time.monotonic()):
-                break
-            self._send(move.at(time.monotonic()), "rest", asked=target)
-            self._tell.state(reading, "")
-            self._tell.action(self._goal)
-            keeper.tick()
-            hurry.wait(keeper.remaining())
+            if arm.connected:
+                off = ending.cut(arm)
+            elif self._port.lost:
+                off = False
+                log.error("torque could not be cut: %s", self._port.lost)
+            if off:
+                self._sentry.goodbye()
+            if hasattr(self, "_teleop"):
+                self._teleop.close()
 
 
-def _second_signal() -> threading.Event:
-    """Set by a SIGTERM or SIGINT that is not an echo of the first."""
-    event, begin = threading.Event(), time.monotonic()
-
-    def on_signal(number: int, _frame: object) -> None:
-        if time.monotonic() - begin > SAME_REQUEST_S:
-            event.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    return event
+def _whose(done: str, by: str) -> str:
+    return f"the arm was {done} by {by or 'somebody'}"
 
 
 def _lerobot_version() -> str:

@@ -20,8 +20,8 @@ _ALARMS = {1: "supply voltage", 2: "angle sensor", 4: "overheated", 8: "over cur
 
 
 PRESENT, PRESENT_BYTES = 56, 15
-"""Registers 56 to 70 of an STS3215 in one read: position, velocity, load, voltage, temperature, ..., current.
-At 1 Mbaud the nine bytes more than the position's two cost 0.8 ms for six motors; a second read would cost 1.5."""
+"""Registers 56 to 70 of an STS3215: position, velocity, load, voltage, temperature, ..., current. The 13
+bytes more than the position's two take 0.8 ms for six motors at 1 Mbaud; a second read would take longer."""
 MA_PER_UNIT = 6.5
 
 

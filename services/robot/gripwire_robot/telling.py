@@ -1,6 +1,7 @@
 """What the robot service says: `robot/state`, `robot/action` and its health."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gripwire import clock
@@ -8,6 +9,7 @@ from gripwire.messages import RobotAction, RobotState
 from gripwire.service import Runtime
 from gripwire_robot import kinematics, motion
 from gripwire_robot.arm import Arm, Reading
+from gripwire_robot.protection import Verdict
 from gripwire_robot.servos import listed
 
 LASTING_S = 0.5
@@ -27,13 +29,18 @@ class InForce:
     t_sent: int = 0
     """CLOCK_MONOTONIC ns"""
     told: bool = True
+    intervention: bool = False
+    latency_ms: float | None = None
+    reason: str = ""
 
 
 class Telling:
     """The publishers of the robot service."""
 
-    def __init__(self, runtime: Runtime, arm: Arm) -> None:
-        self._runtime, self._arm = runtime, arm
+    def __init__(self, runtime: Runtime, arm: Arm, driver: Callable[[], str]) -> None:
+        self._runtime, self._arm, self._driver = runtime, arm, driver
+        self.verdict = Verdict()
+        """What the protection of the motors said last."""
         self.states = runtime.publisher("robot/state")
         self.actions = runtime.publisher("robot/action")
         self._velocity = motion.Velocity()
@@ -56,7 +63,9 @@ class Telling:
                 velocity=self._velocity.see(arm.position, t_capture) if reading else {},
                 torque=arm.torque,
                 temperature=dict(arm.temperature),
-                faults=arm.faults,
+                current={joint: round(ma) for joint, ma in arm.current.items()},
+                notes=dict(self.verdict.notes),
+                faults=self.verdict.faults | arm.faults,
                 retries=arm.retries,
                 tip=kinematics.forward(arm.position).xyz if valid else None,
             )
@@ -73,6 +82,10 @@ class Telling:
                 position=dict(goal.position),
                 asked=dict(goal.asked),
                 source=goal.source,
+                intervention=goal.intervention,
+                driver=self._driver(),
+                reason=goal.reason,
+                latency_ms=goal.latency_ms,
             )
         )
 
@@ -83,6 +96,8 @@ class Telling:
         self._well = self._well if faults else now
         text = f"the arm: {listed(faults)}; check its cables and power supply"
         self._runtime.problem("servos", text if now - self._well > LASTING_S else "")
+        hot = listed(self.verdict.faults)
+        self._runtime.problem("heat", f"the arm: {hot}; let it rest, and see what strains it" if hot else "")
         if now - self._since < 1.0:
             return
         retries = self._arm.retries - self._retries_before

@@ -17,9 +17,11 @@ import numpy as np
 
 PING, READ, WRITE, REG_WRITE, ACTION, SYNC_READ, SYNC_WRITE = 0x01, 0x02, 0x03, 0x04, 0x05, 0x82, 0x83
 BROADCAST = 0xFE
-OVERHEAT = 0x04
-"""Bit of the error byte."""
+VOLTAGE, OVERHEAT = 0x01, 0x04
+"""Bits of the error byte."""
 MODEL_STS3215 = 777
+STALL_MA = 2400
+"""What an STS3215 draws at full torque."""
 
 # Memory table: name -> (address, bytes, position of the sign bit or None)
 REGISTERS: dict[str, tuple[int, int, int | None]] = {
@@ -79,6 +81,8 @@ class Servo:
     }
 
     def __init__(self, number: int, **eeprom: int) -> None:
+        self.supply = 74
+        """What the power supply gives, in 0.1 V."""
         self._memory = bytearray(_SIZE)
         self._pending: tuple[int, bytes] | None = None
         for name, value in (self._POWER_ON | {"ID": number} | eeprom).items():
@@ -104,13 +108,16 @@ class Servo:
 
     @property
     def torque(self) -> bool:
-        """Whether the motor holds. An overheated servo unloads itself whatever it was told."""
+        """Whether the motor holds. A servo with an alarm unloads itself whatever it was told."""
         return bool(self.get("Torque_Enable")) and not self.error
 
     @property
     def error(self) -> int:
         """The error byte of every status packet."""
-        return OVERHEAT if self.get("Present_Temperature") > self.get("Max_Temperature_Limit") else 0
+        volts = self.get("Present_Voltage")
+        fed_well = self.get("Min_Voltage_Limit") <= volts <= self.get("Max_Voltage_Limit")
+        hot = self.get("Present_Temperature") > self.get("Max_Temperature_Limit")
+        return (0 if fed_well else VOLTAGE) | (OVERHEAT if hot else 0)
 
     @property
     def goal(self) -> int:
@@ -127,8 +134,8 @@ class Servo:
         self.set("Present_Position", position)
         self.set("Present_Velocity", round(velocity))
         self.set("Present_Load", round(1000 * load))
-        self.set("Present_Current", round(180 * load))  # of 6.5 mA each
-        self.set("Present_Voltage", 74 - round(2 * abs(load)))
+        self.set("Present_Current", round(STALL_MA * load / 6.5))
+        self.set("Present_Voltage", self.supply - round(2 * abs(load)))
         self.set("Present_Temperature", round(temperature))
         self.set("Moving", int(abs(velocity) > 20))
         self.set("Status", self.error)
