@@ -6,7 +6,7 @@ Pure, but for reading a file: what the motors say comes in as data (:mod:`gripwi
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,16 +118,16 @@ def _ends(entries: object, joint: str) -> Ends | None:
 def motors(found: Mapping[str, Motor], file: Mapping[str, Ends] | None) -> list[Finding]:
     """All there is to say about the motors that answered, beside the calibration file's content."""
     if not found:
-        return [answering(found), *unseen("no motor answers")[1:]]
+        return [answering(found), *unseen("no motor answers")[1:], ranges(file)]
     return [
-        answering(found), model(found), alarms(found), firmware(found), written(found, file), ranges(file),
-        voltage(found), temperature(found),
+        answering(found), model(found), voltage(found), temperature(found), alarms(found), firmware(found),
+        written(found, file), ranges(file),
     ]  # fmt: skip
 
 
 def unseen(why: str) -> list[Finding]:
     """The same where nobody can look."""
-    names = ("motors", "model", "alarms", "firmware", "calibration", "ranges", "voltage", "temperature")
+    names = ("motors", "model", "voltage", "temperature", "alarms", "firmware", "calibration")
     return [Finding(name, None, why) for name in names]
 
 
@@ -148,10 +148,21 @@ def model(found: Mapping[str, Motor]) -> Finding:
 
 
 def alarms(found: Mapping[str, Motor]) -> Finding:
-    if sick := [f"{joint} ({motor.alarms})" for joint, motor in found.items() if motor.alarms]:
-        text = f"{', '.join(sick)}: let it cool, look what blocks it, then switch its power off and on"
-        return Finding("alarms", False, text, fatal=True)
-    return Finding("alarms", True, "none")
+    sick: dict[str, list[str]] = {}
+    for joint, motor in found.items():
+        if motor.alarms:
+            sick.setdefault(motor.alarms, []).append(joint)
+    if not sick:
+        return Finding("alarms", True, "none")
+    told = "; ".join(f"{alarm}: {_named(joints)}" for alarm, joints in sick.items())
+    remedy = "let it cool, look what blocks it, then switch its power off and on"
+    if list(sick) == ["supply voltage"]:
+        remedy = "the power supply is the wrong one, or its plug is loose"
+    return Finding("alarms", False, f"{told}; {remedy}", fatal=True)
+
+
+def _named(joints: Collection[str]) -> str:
+    return "all six motors" if len(joints) == len(JOINTS) else ", ".join(joints)
 
 
 def firmware(found: Mapping[str, Motor]) -> Finding:
@@ -228,7 +239,7 @@ def voltage(found: Mapping[str, Motor]) -> Finding:
         volts, kind = max(much.values()), kinds[next(iter(much))].name
         return Finding(
             "voltage", False,
-            f"{volts:.1f} V is too much for {', '.join(much)}, by its own limit a {kind} motor: switch the "
+            f"{volts:.1f} V is too much for {_named(much)}, by its own limit a {kind} motor: switch the "
             "supply off now and take the right one",
             fatal=True,
         )  # fmt: skip
@@ -236,7 +247,7 @@ def voltage(found: Mapping[str, Motor]) -> Finding:
         volts, kind = min(little.values()), kinds[next(iter(little))].name
         return Finding(
             "voltage", False,
-            f"{volts:.1f} V is too little for {', '.join(little)}, by its own limit a {kind} motor: check "
+            f"{volts:.1f} V is too little for {_named(little)}, by its own limit a {kind} motor: check "
             "that it is the right supply, and its plug",
         )  # fmt: skip
     low, high = min(m.volts for m in found.values()), max(m.volts for m in found.values())

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from gripwire.cli import options
+from gripwire_robot import drive_cli, setup_cli
 
 app = typer.Typer(no_args_is_help=True, help="The arm: run its service, and move, hold or release it.")
 
@@ -22,7 +23,16 @@ def run(
     max_relative_target: Annotated[
         float | None, typer.Option(help="How far from where it is a joint may be sent at once; 20.")
     ] = None,
+    max_speed: Annotated[
+        float | None, typer.Option(help="Fastest goal, degrees (gripper: %) per second; 240.")
+    ] = None,
     rest_seconds: Annotated[float | None, typer.Option(help="Longest move to the rest pose; 3.")] = None,
+    leader_port: Annotated[str | None, typer.Option(help="Serial port of the leader arm.")] = None,
+    leader_id: Annotated[str | None, typer.Option(help="LeRobot's id of the leader arm.")] = None,
+    leader_calibration_dir: Annotated[Path | None, typer.Option(help="Folder of its <id>.json.")] = None,
+    takeover: Annotated[
+        bool | None, typer.Option(help="Moving the leader by hand takes over from a policy.")
+    ] = None,
 ) -> None:
     """Drive the arm until Ctrl+C; then it goes to its rest pose and its torque is cut."""
     from gripwire import service
@@ -31,7 +41,9 @@ def run(
     settings = options.load(
         config, data, port_base, robot__port=port, robot__id=id, robot__calibration_dir=calibration_dir,
         robot__rate_hz=rate_hz, robot__max_relative_target=max_relative_target,
-        robot__rest_seconds=rest_seconds,
+        robot__max_speed=max_speed, robot__rest_seconds=rest_seconds, robot__leader_port=leader_port,
+        robot__leader_id=leader_id, robot__leader_calibration_dir=leader_calibration_dir,
+        robot__takeover=takeover,
     )  # fmt: skip
     raise typer.Exit(service.run("robot", settings, build))
 
@@ -51,6 +63,7 @@ def reset(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Stray the same way each time.")] = None,
     seconds: Annotated[float, typer.Option(help="How long the move takes, at least.")] = 2.0,
+    by: drive_cli.By = "",
     json: options.Json = False,
 ) -> None:
     """Move to the start pose, a little off at random; exit code 0 only when the arm is there."""
@@ -59,7 +72,9 @@ def reset(
     from gripwire_robot import client
 
     settings = options.load(config, None, port_base)
-    command = Reset(seconds=seconds, tip=_point(tip), jitter_xy=jitter_xy, jitter_z=jitter_z, seed=seed)
+    command = Reset(
+        seconds=seconds, tip=_point(tip), jitter_xy=jitter_xy, jitter_z=jitter_z, seed=seed, by=by
+    )  # fmt: skip
     with client.readers(settings.topics) as (states, actions):
         move = _ask(settings, command)
         if not json:
@@ -135,8 +150,8 @@ def _print_status(health: Any, state: Any) -> None:
     if state is None:
         return
     table = Table(box=None)
-    for column in ("joint", "position", "velocity", "temperature", "fault"):
-        table.add_column(column, justify="left" if column in ("joint", "fault") else "right")
+    for column in ("joint", "position", "velocity", "temperature", "current", "fault or note"):
+        table.add_column(column, justify="left" if column in ("joint", "fault or note") else "right")
     for joint, position in state.position.items():
         unit = "%" if joint == "gripper" else "°"
         temperature = state.temperature.get(joint)
@@ -145,7 +160,8 @@ def _print_status(health: Any, state: Any) -> None:
             f"{position:.1f} {unit}",
             f"{state.velocity.get(joint, 0.0):.1f} {unit}/s",
             f"{temperature:.0f} °C" if temperature is not None else "",
-            state.faults.get(joint, ""),
+            f"{state.current.get(joint, 0.0):.0f} mA",
+            state.faults.get(joint, "") or state.notes.get(joint, ""),
         )
     console.print(table)
     if state.tip:
@@ -157,3 +173,12 @@ def _ask(settings: Any, command: Any) -> Any:
     from gripwire import control
 
     return control.request(settings.topics.control("robot"), "robot", command)
+
+
+app.command()(drive_cli.teleop)
+app.command()(drive_cli.intervene)
+app.command()(drive_cli.drive)
+app.command("yield")(drive_cli.yield_)
+app.command()(setup_cli.ports)
+app.command()(setup_cli.check)
+app.command()(setup_cli.calibrate)

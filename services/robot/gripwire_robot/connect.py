@@ -45,17 +45,18 @@ class Device:
 
 
 def follower(settings: Robot) -> Device:
-    folder = f" --calibration-dir {settings.calibration_dir}" if settings.calibration_dir else ""
-    flags = f"--port {settings.port} --id {settings.id}{folder}"
+    flags = _flags(settings.port, settings.id, settings.calibration_dir)
     return Device("arm", settings.port, settings.calibration_file(), flags)
 
 
 def leader(settings: Robot) -> Device:
-    folder = (
-        f" --calibration-dir {settings.leader_calibration_dir}" if settings.leader_calibration_dir else ""
-    )
-    flags = f"--leader --port {settings.leader_port} --id {settings.leader_id}{folder}"
-    return Device("leader", settings.leader_port, settings.leader_calibration_file(), flags)
+    flags = _flags(settings.leader_port, settings.leader_id, settings.leader_calibration_dir)
+    return Device("leader", settings.leader_port, settings.leader_calibration_file(), f"--leader {flags}")
+
+
+def _flags(port: str | None, id: str, folder: Path | None) -> str:
+    parts = [f"--port {port}" if port else "", f"--id {id}", f"--calibration-dir {folder}" if folder else ""]
+    return " ".join(part for part in parts if part)
 
 
 def check(settings: Robot) -> None:
@@ -65,32 +66,55 @@ def check(settings: Robot) -> None:
         UserError: no port set, no such port, no permission, no calibration file that can be used.
     """
     device = follower(settings)
-    _, findings = _at_port(device)
+    _path(device)
+    checks.calibration(device.calibration, device.remedy)
+
+
+def usable(device: Device) -> str:
+    """The path of a port that nobody uses.
+
+    Raises:
+        UserError: no port set, no such port, no permission, or another program has it open.
+    """
+    path = _path(device)
+    if others := ports.users(path):
+        raise UserError(_in_use(device, path, others))
+    return path
+
+
+def _path(device: Device) -> str:
+    path, findings = _at_port(device)
     for finding in findings:
         if not finding.well:
             raise UserError(finding.text)
-    checks.calibration(device.calibration, device.remedy)
+    assert path
+    return path
+
+
+def _in_use(device: Device, path: str, others: list[str]) -> str:
+    return f"{' and '.join(others)} uses the {device.what}'s port {path}: end it first"
 
 
 def examine(device: Device) -> list[Finding]:
     """Everything there is to check, without moving anything or writing to a motor."""
     path, findings = _at_port(device)
+    found: dict[str, Motor] = {}
+    if path:
+        try:
+            found = _look(path, device)
+            findings.append(Finding("use", True, "nobody else uses it"))
+        except PortLost as e:
+            findings.append(Finding("use", False, str(e)))
+            path = None
     file: dict[str, checks.Ends] | None = None
     try:
         file = checks.calibration(device.calibration, device.remedy)
         findings.append(Finding("file", True, str(device.calibration)))
     except UserError as e:
         findings.append(Finding("file", False, str(e)))
-    found: dict[str, Motor] = {}
-    if path:
-        try:
-            found = _look(path, device)
-        except PortLost as e:
-            findings.append(Finding("use", False, str(e)))
-            path = None
-        else:
-            findings.append(Finding("use", True, "nobody else uses it"))
-    return findings + (checks.motors(found, file) if path else checks.unseen("the port cannot be used"))
+    if not path:
+        return [*findings, *checks.unseen("the port cannot be used"), checks.ranges(file)]
+    return findings + checks.motors(found, file)
 
 
 def _at_port(device: Device) -> tuple[str | None, list[Finding]]:
@@ -126,7 +150,7 @@ def _at_port(device: Device) -> tuple[str | None, list[Finding]]:
 def _look(path: str, device: Device) -> dict[str, Motor]:
     """What the motors at a port say about themselves."""
     if others := ports.users(path):
-        raise PortLost(f"{' and '.join(others)} uses the {device.what}'s port {path}: end it first")
+        raise PortLost(_in_use(device, path, others))
     bus = driver.so101_bus(path)
     servos = Servos(SimpleNamespace(bus=bus), path, device.what)
     try:
@@ -225,7 +249,7 @@ def read_motors(servos: Servos, patience_s: float) -> dict[str, Motor]:
     return found
 
 
-def refuse_unfit(found: dict[str, Motor], file: dict[str, checks.Ends], where: str) -> None:
+def refuse_unfit(found: dict[str, Motor], file: dict[str, checks.Ends] | None, where: str) -> None:
     """Warn of what is not well about the motors.
 
     Raises:

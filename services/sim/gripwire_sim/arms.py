@@ -13,6 +13,7 @@ FULL_TORQUE = 2.94
 """N m: what so101-nexus's model of the STS3215 gives at most."""
 ROOM_C, RISE_C, HOT_C = 31.0, 35.0, 85.0
 _THERMAL_S = 240.0
+USUAL_V = 7.4
 
 
 def _servos() -> list[Servo]:
@@ -63,6 +64,12 @@ class Follower:
             self._world.drive(
                 i, joints.radians_of(joint, servo.goal), servo.torque, servo.get("Torque_Limit") / 1000
             )
+
+    def feed(self, volts: float = USUAL_V) -> None:
+        """Change what the power supply gives."""
+        for servo in self.chain.servos.values():
+            servo.supply = round(10 * volts)
+        self._sense()
 
     def heat(self, hot: set[int]) -> None:
         """Overheat exactly these servos."""

@@ -19,6 +19,7 @@ class FaultName(StrEnum):
     SERVO_HOT = "servo-hot"
     CORRUPT = "corrupt"
     LAMP = "lamp"
+    SUPPLY = "supply"
     CLEAR = "clear"
 
 
@@ -78,7 +79,8 @@ def fault(
     what: Annotated[FaultName, typer.Argument(help="What to break; `clear` mends everything.")],
     joint: Annotated[str, typer.Option(help="servo-*: the joint's name or number, 1 to 6.")] = "",
     value: Annotated[
-        float | None, typer.Option(help="corrupt: share of packets (0.05); lamp: share of its light (0.3).")
+        float | None,
+        typer.Option(help="corrupt: share of packets (0.05); lamp: of its light (0.3); supply: volts (12)."),
     ] = None,
     config: options.Config = None,
     port_base: options.PortBase = None,
@@ -88,9 +90,10 @@ def fault(
     from gripwire.messages import Done, Fault
 
     settings = options.load(config, None, port_base)
-    share = {FaultName.CORRUPT: 0.05, FaultName.LAMP: 0.3}.get(what, 0.0) if value is None else value
+    usual = {FaultName.CORRUPT: 0.05, FaultName.LAMP: 0.3, FaultName.SUPPLY: 12.0}
+    much = usual.get(what, 0.0) if value is None else value
     done: Done = control.request(
-        settings.topics.control("sim"), "sim", Fault(what=what.value, value=share, joint=joint)
+        settings.topics.control("sim"), "sim", Fault(what=what.value, value=much, joint=joint)
     )
     typer.echo(done.text)
 

@@ -141,6 +141,7 @@ class SimService:
             "servo-hot": self._servo_hot,
             "corrupt": self._corrupt,
             "lamp": self._lamp,
+            "supply": self._supply,
             "clear": self._clear,
         }
         if command.what not in faults:
@@ -175,11 +176,18 @@ class SimService:
         self._world.dim(_share(command))
         return f"the lamp gives {command.value:.0%} of its light"
 
+    def _supply(self, command: Fault) -> str:
+        if not 0 <= command.value <= 25:
+            raise UserError(f"`supply` takes volts between 0 and 25, not {command.value:g}")
+        self._follower.feed(command.value)
+        return f"the follower's power supply gives {command.value:.1f} V"
+
     def _clear(self, _: Fault) -> str:
         self._camera.dropped = self._camera.frozen = False
         self._follower.chain.silent = set()
         self._follower.chain.corrupt = 0.0
         self._follower.heat(set())
+        self._follower.feed()
         self._world.dim(1.0)
         return "nothing is broken"
 
