@@ -26,13 +26,16 @@ def run(
     ] = None,
     width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Pictures per second.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Pictures per second that it has to give.")] = None,
     fourcc: Annotated[str | None, typer.Option(help="Pixel format asked of a device; MJPG.")] = None,
     exposure: Annotated[float | None, typer.Option(help="Fixed exposure, in the driver's units.")] = None,
     white_balance: Annotated[float | None, typer.Option(help="Fixed white balance, kelvin.")] = None,
     gain: Annotated[float | None, typer.Option(help="Fixed gain, in the driver's units.")] = None,
     encoding: Annotated[str | None, typer.Option(help="jpeg, or raw (RGB8).")] = None,
     quality: Annotated[int | None, typer.Option(help="JPEG quality, 1 to 100.")] = None,
+    lerobot_port: Annotated[
+        int | None, typer.Option(help="Also send LeRobot's own `zmq` camera format, on this port.")
+    ] = None,
     loop: Annotated[bool | None, typer.Option("--loop/--no-loop", help="Play a video over and over.")] = None,
 ) -> None:
     """Publish one camera until Ctrl+C."""
@@ -41,7 +44,7 @@ def run(
     flags: dict[str, Any] = {
         "source": source, "width": width, "height": height, "fps": fps, "fourcc": fourcc,
         "exposure": exposure, "white_balance": white_balance, "gain": gain,
-        "encoding": encoding, "quality": quality, "loop": loop,
+        "encoding": encoding, "quality": quality, "lerobot_port": lerobot_port, "loop": loop,
     }  # fmt: skip
     settings = options.load(config, data, port_base, **{f"cameras.{name}.{k}": v for k, v in flags.items()})
     if name not in settings.cameras:

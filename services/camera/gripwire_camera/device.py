@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gripwire import clock
+from gripwire.errors import UserError
 from gripwire_camera import opencv
 from gripwire_camera.settings import Camera
 from gripwire_camera.sources import Picture, SourceLost, without_password
@@ -42,7 +43,27 @@ class Device:
                 if self._network
                 else "cannot be opened; another program may be using it, or the cable be loose"
             )
-        return apply(self._capture, self._settings, device=not self._network)
+        warnings = apply(self._capture, self._settings, device=not self._network)
+        if not self._network:
+            self._check_rate(opencv.load())
+        return warnings
+
+    def _check_rate(self, cv2: Any) -> None:
+        """A driver takes the rate nearest to what it is asked for, and says which.
+
+        Raises:
+            UserError: it is another than the one in the settings.
+        """
+        asked, got = self._settings.fps, self._capture.get(cv2.CAP_PROP_FPS)
+        if asked is None or got <= 0 or abs(got - asked) <= max(0.5, 0.02 * asked):  # some do not say
+            return
+        width, height = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        raise UserError(
+            f"camera {self._name}: {self.address} gives {got:g} pictures a second at {width:g}x{height:g} "
+            f"{self._settings.fourcc}, not the {asked:g} asked for: set `fps = {got:g}` in "
+            f"[cameras.{self._name}], or a size or `fourcc` at which it is faster "
+            "(`v4l2-ctl --list-formats-ext` lists them)"
+        )
 
     def read(self) -> Picture:
         if self._capture is None or not self._capture.grab():

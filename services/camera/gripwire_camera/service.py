@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from gripwire import clock
+from gripwire.errors import UserError
 from gripwire.messages import Command, Frame, Reply
 from gripwire.service import Runtime
 from gripwire_camera import opencv, sources
 from gripwire_camera.frozen import Frozen
 from gripwire_camera.grabber import Grabber
+from gripwire_camera.lerobot_stream import LeRobotStream
+from gripwire_camera.rate import ENOUGH, Rate
 from gripwire_camera.settings import Camera
-from gripwire_camera.sources import Picture
+from gripwire_camera.sources import Picture, decode
 
 log = logging.getLogger("gripwire.camera")
 
@@ -30,6 +33,9 @@ class CameraService:
         self._frozen = Frozen()
         self._grabber: Grabber | None = None
         self._source: sources.Source | None = None
+        self._lerobot: LeRobotStream | None = None
+        self._rate = Rate()
+        self._rate_known = False
         self._published = 0
 
     @property
@@ -39,6 +45,9 @@ class CameraService:
     def setup(self) -> None:
         self._source = sources.choose(self._name, self._settings)
         self._publisher = self._runtime.publisher(f"camera/{self._name}")
+        if port := self._settings.lerobot_port:
+            host = self._runtime.settings.bus.bind
+            self._lerobot = LeRobotStream(self._name, host, port, self._settings.quality)
         self._grabber = Grabber(self._source)
 
     def update(self) -> None:
@@ -50,8 +59,8 @@ class CameraService:
             if grabber.ended and not grabber.waiting:
                 log.info("the video %s is over after %d pictures", grabber.source.address, self._published)
                 self._runtime.stopping.set()
-        if grabber.error:
-            raise grabber.error
+        if error := grabber.error or (self._lerobot and self._lerobot.error):
+            raise error
         self._report(grabber)
 
     def _report(self, grabber: Grabber) -> None:
@@ -60,6 +69,8 @@ class CameraService:
         counts["dropped"] = grabber.dropped
         counts["broken"] = grabber.source.broken
         counts["connects"] = grabber.connects
+        if self._lerobot:
+            counts["lerobot_frames"] = self._lerobot.sent
 
     def _publish(self, picture: Picture) -> None:
         source = self._source
@@ -99,6 +110,27 @@ class CameraService:
         )
         self._published += 1
         self._runtime.count("frames")
+        if self._lerobot and not frozen:  # that format cannot say that a picture is not valid
+            self._lerobot.offer(picture)
+        if source.live and self._settings.fps:
+            self._judge_rate(picture.t_capture, source.address, self._settings.fps)
+
+    def _judge_rate(self, t_capture: int, address: str, asked: float) -> None:
+        """A camera that is too slow from the start is refused; one that becomes so is reported."""
+        measured = self._rate.see(t_capture)
+        if measured is None:
+            return
+        problem = (
+            f"camera {self._name}: {address} gives {measured:.3g} pictures a second, not the "
+            f"{asked:g} asked for: set `fps` in [cameras.{self._name}] to what it gives, or have it give "
+            "more (more light, a fixed `exposure`, a smaller picture)"
+            if measured < ENOUGH * asked
+            else ""
+        )
+        if problem and not self._rate_known:
+            raise UserError(problem)
+        self._rate_known = True
+        self._runtime.problem("rate", problem)
 
     def _compare_size(self, picture: Picture) -> None:
         for key, wanted, got in (
@@ -111,24 +143,15 @@ class CameraService:
     def close(self, failed: bool) -> None:
         if self._grabber:
             self._grabber.close()
+        if self._lerobot:
+            self._lerobot.close()
 
 
 def encode(picture: Picture, settings: Camera) -> tuple[str, bytes]:
     """The frame's ``encoding`` and payload. A JPEG from the source is passed on untouched."""
     if settings.encoding == "jpeg" and isinstance(picture.data, bytes):
         return "jpeg", picture.data
-    import numpy as np
-
-    cv2 = opencv.load()
-    if isinstance(picture.data, bytes):
-        # An orientation tag is ignored: the reward and the recorder ignore it in JPEGs too, and a turned
-        # picture would not have the size in the header.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(np.frombuffer(picture.data, np.uint8), flags)
-        if image is None:
-            raise ValueError("the JPEG cannot be decoded")
-    else:
-        image = picture.data
+    cv2, image = opencv.load(), decode(picture)
     if settings.encoding == "raw":
         return "rgb8", cv2.cvtColor(image, cv2.COLOR_BGR2RGB).tobytes()
     ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, settings.quality])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from gripwire.errors import UserError
+from gripwire_camera import opencv
 from gripwire_camera.settings import Camera
 
 if TYPE_CHECKING:
@@ -28,6 +29,26 @@ class Picture:
     exposure_seq: int = -1
 
 
+def decode(picture: Picture) -> "NDArray[np.uint8]":
+    """The picture as BGR, (height, width, 3).
+
+    Raises:
+        ValueError: its JPEG is broken.
+    """
+    if not isinstance(picture.data, bytes):
+        return picture.data
+    import numpy as np
+
+    cv2 = opencv.load()
+    # An orientation tag is ignored: the reward and the recorder ignore it in JPEGs too, and a turned picture
+    # would not have the size in the header.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image: NDArray[np.uint8] | None = cv2.imdecode(np.frombuffer(picture.data, np.uint8), flags)
+    if image is None:
+        raise ValueError("the JPEG cannot be decoded")
+    return image
+
+
 class SourceLost(Exception):
     """The source does not deliver; trying again may help. The text says what, where and the remedy."""
 
@@ -45,6 +66,7 @@ class Source(Protocol):
 
         Raises:
             SourceLost: nothing answers there now.
+            UserError: it cannot give what the settings ask for.
         """
         ...
 

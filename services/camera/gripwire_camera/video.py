@@ -16,7 +16,7 @@ class VideoFile:
     """Plays ``path``; ``exposure_seq`` is the frame's index in the file, 0-based.
 
     Raises:
-        UserError: the file is no video.
+        UserError: the file is no video, or one of another rate than asked for.
     """
 
     live = False
@@ -36,8 +36,15 @@ class VideoFile:
         capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
         if not capture.isOpened() or capture.get(cv2.CAP_PROP_FRAME_WIDTH) <= 0:
             raise UserError(f"camera {self._name}: {self._path} is no video that can be read; check `source`")
-        fps = self._settings.fps or capture.get(cv2.CAP_PROP_FPS)
-        self._period = 1.0 / fps if 0 < fps <= 1000 else 1.0 / 30
+        own, asked = capture.get(cv2.CAP_PROP_FPS), self._settings.fps
+        if not 0 < own <= 1000:  # it does not say
+            own = asked or 30.0
+        if asked and abs(asked - own) > 0.02 * own:
+            raise UserError(
+                f"camera {self._name}: {self._path} has {own:.4g} pictures a second, not the {asked:g} asked "
+                f"for: leave `fps` away (--fps), or set it to {own:.4g}"
+            )
+        self._period = 1.0 / own
         return capture
 
     def open(self) -> list[str]:
