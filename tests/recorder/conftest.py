@@ -1,7 +1,7 @@
 """A small live bus: a camera whose pictures say their own number, a robot, and the real recorder.
 
-The recorder runs in a process of its own, forked from one that has LeRobot imported (20 s, once): a killed
-recorder is back at once.
+The recorder runs in a process of its own; what it has written is opened by LeRobot in processes forked from
+one that has it imported (20 s, once).
 """
 
 import atexit
@@ -161,6 +161,12 @@ class Rig:
         self.process.kill()
         self.process.join()
 
+    def worker(self) -> int:
+        """The id of the process that saves."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        (pid,) = [pid for pid in children if b"gripwire_recorder.worker" in _command_line(pid)]
+        return int(pid)
+
     def end(self, timeout_s: float = 30) -> None:
         self.process.terminate()
         self.process.join(timeout_s)
@@ -183,7 +189,7 @@ class Rig:
         return self.stop()
 
     def start(self, seconds: float = 1.0, dataset: str = "grasps", task: str = "grasp the cube") -> None:
-        self.ask(StartEpisode(task=task, dataset=dataset))
+        self.ask(StartEpisode(task=task, dataset=dataset, append=True))
         self.until(lambda e: e.state == "recording" and e.rows >= seconds * 10)
 
     def stop(self) -> EpisodeState:
@@ -203,6 +209,12 @@ class Rig:
         self.health.close()
 
 
+def _command_line(pid: str) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def _until(reader: Latest[Any], holds: Callable[[Any], bool], timeout_s: float) -> Any:
     deadline, seen = time.monotonic() + timeout_s, reader.get()
     while seen is None or not holds(seen.message):
@@ -213,7 +225,7 @@ def _until(reader: Latest[Any], holds: Callable[[Any], bool], timeout_s: float) 
 
 def forkserver() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gripwire_recorder.writer", "gripwire_recorder.service"])
+    context.set_forkserver_preload(["lerobot.datasets.lerobot_dataset", "gripwire_recorder.service"])
     return context
 
 

@@ -29,7 +29,7 @@ def told(stack):
         while not came:
             assert time.monotonic() < deadline
             source.reader.socket.poll(100)
-            came = list(sources.drain(None))
+            came = [arrived.received for arrived in sources.drain(None)]
         return came, source
 
     yield tell, runtime
@@ -42,7 +42,7 @@ def actions(messages):
     now = clock.monotonic_ns()
     take = Take(("gripper_cam",), 10, now)
     for received in messages:
-        offer(take, received)
+        offer(take, received, clock.host_id())
     for t in (now, now + 500_000_000):
         take.state(RobotState(position=HERE, t_capture=t))
         take.frame(Frame(camera="gripper_cam", width=4, height=2, encoding="jpeg", t_capture=t), b"")

@@ -1,9 +1,11 @@
 """Bad input and a full disk: one plain sentence, and nothing saved is harmed."""
 
+import contextlib
 import json
 import resource
 import shutil
 import subprocess
+import threading
 
 import pytest
 
@@ -89,38 +91,44 @@ def test_too_little_free_disk_is_refused_before_recording(rigs):
     assert "min_free_mb is 1000000000: free some space first" in refused(rig)
 
 
-def _full_disk(rig, open_with_lerobot, fill, free):
-    """Record while the disk fills up, see it said, make room, see the episode saved."""
+def test_a_dataset_that_was_there_before_is_only_added_to_when_that_is_asked_for(rigs):
+    rig, _ = rigs()
+    rig.record(0.3)
+    rig.ask(StartEpisode(task="grasp", dataset="grasps"))  # begun by this recorder: it goes on
+    rig.ask(DiscardEpisode())
+    rig.end()
+    rig.start_process()
+    assert "exists already: add to it with --append, or name another" in refused(rig)
+    assert rig.record(0.3).episode == 1
+
+
+def test_while_the_disk_has_no_room_for_an_episode_it_waits_in_its_journal(rigs, open_with_lerobot):
+    rig, _ = rigs()
     rig.record(0.5)
+    limit, worker = resource.RLIMIT_FSIZE, rig.worker()
+    unlimited = resource.prlimit(worker, limit)
     rig.start(0.5)
-    fill()
-    rig.until(lambda e: e.rows >= 10)
-    rig.ask(StopEpisode())
-    stuck = rig.until(lambda e: e.state == "saving" and e.problem != "")
-    assert "is full: the episode is kept in memory" in stuck.problem
-    rig.until_health(lambda h: h.state == "degraded" and "is full" in h.problem)
-    assert len(open_with_lerobot(rig.datasets / "grasps").lengths) == 1
-    assert "is full" in refused(rig)
-    free()
-    assert rig.until(lambda e: e.state == "idle" and e.saved == 2).episode == 1
-    rig.until_health(lambda h: h.state == "ready")
+    resource.prlimit(worker, limit, (20_000, unlimited[1]))
+    _stuck_and_freed(rig, open_with_lerobot, lambda: resource.prlimit(worker, limit, unlimited))
+
+
+def test_when_the_disk_is_full_the_episode_ends_with_what_was_recorded(rigs, open_with_lerobot):
+    rig, _ = rigs()
+    rig.record(0.5)
+    limit, recorder = resource.RLIMIT_FSIZE, rig.process.pid
+    unlimited = resource.prlimit(recorder, limit)
+    rig.start(0.5)
+    resource.prlimit(recorder, limit, (20_000, unlimited[1]))
+    state = rig.until(lambda e: e.state == "idle" and e.saved == 2)
+    assert "ended by itself: the disk that holds" in state.problem
+    resource.prlimit(recorder, limit, unlimited)
+    assert state.rows >= 4
+    assert rig.notes()[1]["recovered"] is False
     dataset = open_with_lerobot(rig.datasets / "grasps")
-    assert len(dataset.lengths) == 2
     assert dataset.numbers == dataset.columns["gripwire.gripper_cam.seq"].tolist()
 
 
-def test_with_no_room_for_the_video_the_episode_waits_in_memory(rigs, open_with_lerobot):
-    rig, _ = rigs()
-    limit = resource.RLIMIT_FSIZE
-    unlimited = resource.prlimit(rig.process.pid, limit)
-    _full_disk(
-        rig, open_with_lerobot,
-        fill=lambda: resource.prlimit(rig.process.pid, limit, (20_000, unlimited[1])),
-        free=lambda: resource.prlimit(rig.process.pid, limit, unlimited),
-    )  # fmt: skip
-
-
-def test_on_a_full_disk_the_episode_waits_in_memory(rigs, open_with_lerobot, tmp_path):
+def test_on_a_full_disk_nothing_that_was_recorded_is_lost(rigs, open_with_lerobot, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "gripwire-test", str(disk)]
@@ -129,37 +137,91 @@ def test_on_a_full_disk_the_episode_waits_in_memory(rigs, open_with_lerobot, tmp
     rig = None
     try:
         rig, _ = rigs(data=disk, min_free_mb=0)
-        filler = disk / "filler"
-
-        def fill():
-            with open(filler, "wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-                while True:
-                    file.write(bytes(4096))
-
-        _full_disk(rig, open_with_lerobot, fill=fill, free=filler.unlink)
+        rig.record(0.5)
+        rig.start(1.0)
+        with Filler(disk) as filler:
+            _stuck_and_freed(rig, open_with_lerobot, filler.close)
     finally:
         if rig:
-            rig.kill()
+            rig.end()
         subprocess.run(["umount", str(disk)], check=False)
 
 
-def test_an_episode_stuck_on_a_full_disk_can_be_given_up_and_at_the_end_it_is_called_lost(rigs, tmp_path):
+class Filler:
+    """Takes whatever room there is on ``disk``, also what becomes free, until closed."""
+
+    def __init__(self, disk):
+        self._path = disk / "filler"
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._fill)
+        self._thread.start()
+
+    def _fill(self):
+        with open(self._path, "wb", buffering=0) as file:
+            while not self._end.wait(0.005):
+                with contextlib.suppress(OSError):
+                    while not self._end.is_set():
+                        file.write(bytes(4096))
+
+    def close(self):
+        self._end.set()
+        self._thread.join()
+        self._path.unlink(missing_ok=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def _stuck_and_freed(rig, open_with_lerobot, free):
+    """The episode under way cannot be saved; see it said, make room, see it saved."""
+    with contextlib.suppress(UserError):  # it may have ended by itself
+        rig.ask(StopEpisode())
+    stuck = rig.until(lambda e: e.state == "saving" and e.problem != "")
+    assert "is full: the episode is kept in its journal" in stuck.problem
+    rig.until_health(lambda h: h.state == "degraded" and "is full" in h.problem)
+    assert len(open_with_lerobot(rig.datasets / "grasps").lengths) == 1
+    assert "is full" in refused(rig)
+    free()
+    state = rig.until(lambda e: e.state == "idle" and e.saved == 2)
+    assert state.episode == 1 and state.rows >= 4
+    rig.until_health(lambda h: h.state == "ready")
+    dataset = open_with_lerobot(rig.datasets / "grasps")
+    assert len(dataset.lengths) == 2
+    assert dataset.numbers == dataset.columns["gripwire.gripper_cam.seq"].tolist()
+    assert list((rig.settings.data / "journals").iterdir()) == []
+
+
+def test_an_episode_stuck_on_a_full_disk_can_be_given_up(rigs):
+    rig, _ = rigs()
+    rig.record(0.3)
+    worker = rig.worker()
+    rig.start(0.5)
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    rig.ask(StopEpisode())
+    rig.until(lambda e: e.state == "saving" and "is full" in e.problem)
+    assert "thrown away" in rig.ask(DiscardEpisode())
+    assert rig.until(lambda e: e.state == "idle").saved == 1
+    assert list((rig.settings.data / "journals").iterdir()) == []
+
+
+def test_an_episode_that_cannot_be_saved_before_the_end_is_saved_by_the_next_recorder(
+    rigs, tmp_path, open_with_lerobot
+):
     rig, _ = rigs()
     rig.end()
     log = tmp_path / "log"
     rig.start_process(hurried_log=log)
     rig.record(0.3)
-    resource.prlimit(rig.process.pid, resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-
-    def stuck():
-        rig.start(0.5)
-        rig.ask(StopEpisode())
-        rig.until(lambda e: e.state == "saving" and "is full" in e.problem)
-
-    stuck()
-    assert "thrown away" in rig.ask(DiscardEpisode())
-    assert rig.until(lambda e: e.state == "idle").saved == 1
-    stuck()
+    rig.start(0.5)
+    resource.prlimit(rig.worker(), resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    rig.ask(StopEpisode())
+    rig.until(lambda e: e.state == "saving" and "is full" in e.problem)
     rig.end()
-    lost = [line for line in log.read_text().splitlines() if "lost an episode" in line]
-    assert len(lost) == 1 and "lost an episode of dataset `grasps`: the disk" in lost[0]
+    left = [line for line in log.read_text().splitlines() if "is not saved yet" in line]
+    assert len(left) == 1 and "the next recorder makes it of" in left[0]
+    rig.start_process()
+    assert rig.until(lambda e: e.state == "idle" and e.saved == 1).rows >= 4
+    assert len(open_with_lerobot(rig.datasets / "grasps").lengths) == 2

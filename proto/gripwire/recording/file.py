@@ -7,6 +7,7 @@ import os
 import struct
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -98,6 +99,18 @@ class RecordingFile:
         with _Trouble(self.path):
             os.fsync(self._file.fileno())
 
+    def note(self, name: str, about: dict[str, str]) -> None:
+        """Append a record of text about the recording, after everything so far."""
+        with _Trouble(self.path):
+            self._writer.flush()
+            self._writer.add_metadata(name, about)
+            self._writer.flush()
+
+    @property
+    def epoch_ns(self) -> int:
+        """What the file's times are ahead of this machine's CLOCK_MONOTONIC."""
+        return self._epoch_ns
+
     def size(self) -> int:
         """Bytes on the disk by now."""
         return self._file.tell()
@@ -112,6 +125,11 @@ class RecordingFile:
         finally:
             with _Trouble(self.path):
                 self._file.close()
+
+    def give_up(self) -> None:
+        """Let go of the file as it is, closed or not; never fails."""
+        with suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -132,10 +150,10 @@ class _Trouble:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, OSError):
             return
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
-                f"the disk that holds {self._path} is full: what was recorded until then can be read; free "
-                "some space and record again under another name"
+                f"the disk that holds {self._path} is full: what was recorded until then is kept; free some "
+                "space before the next recording"
             ) from error
         raise UserError(
             f"{self._path}: cannot be written: {error.strerror}; what was recorded until then can be read"
@@ -150,6 +168,29 @@ class Recorded:
     topic: str
     message: Message
     payload: bytes | None
+
+
+def recorded(path: Path, channel: Channel, schema: Schema, record: Record) -> Recorded:
+    """What a record of the file ``path`` says.
+
+    Raises:
+        UserError: it was not recorded by gripwire.
+    """
+    name = schema.name.removeprefix("gripwire.")
+    model = Frame if schema.name.startswith("foxglove.") else getattr(messages, name, None)
+    if channel.message_encoding != "json" or not (isinstance(model, type) and issubclass(model, Message)):
+        raise UserError(
+            f"{path}: topic `{channel.topic}` ({schema.name}) was not recorded by gripwire; "
+            "leave it out with --topics"
+        )
+    try:
+        message, payload = form.from_json(record.data, model)
+    except ValueError as e:
+        raise UserError(
+            f"{path}: message {record.sequence} of topic `{channel.topic}` was not recorded by this "
+            f"version of gripwire: {e}"
+        ) from e
+    return Recorded(record.log_time, channel.topic, message, payload)
 
 
 @dataclass
@@ -210,26 +251,9 @@ class Recording:
             if topics is None or channel.topic in topics:
                 heapq.heappush(waiting, (record.log_time, i, channel, schema, record))
             while waiting and waiting[0][0] < record.log_time - _DISORDER_NS:
-                yield self._message(*heapq.heappop(waiting)[2:])
+                yield recorded(self.path, *heapq.heappop(waiting)[2:])
         while waiting:
-            yield self._message(*heapq.heappop(waiting)[2:])
-
-    def _message(self, channel: Channel, schema: Schema, record: Record) -> Recorded:
-        name = schema.name.removeprefix("gripwire.")
-        model = Frame if schema.name.startswith("foxglove.") else getattr(messages, name, None)
-        if channel.message_encoding != "json" or not (isinstance(model, type) and issubclass(model, Message)):
-            raise UserError(
-                f"{self.path}: topic `{channel.topic}` ({schema.name}) was not recorded by gripwire; "
-                "leave it out with --topics"
-            )
-        try:
-            message, payload = form.from_json(record.data, model)
-        except ValueError as e:
-            raise UserError(
-                f"{self.path}: message {record.sequence} of topic `{channel.topic}` was not recorded by this "
-                f"version of gripwire: {e}"
-            ) from e
-        return Recorded(record.log_time, channel.topic, message, payload)
+            yield recorded(self.path, *heapq.heappop(waiting)[2:])
 
     def _records(self) -> Iterator[tuple[Channel, Schema, Record]]:
         channels: dict[int, Channel] = {}

@@ -58,3 +58,15 @@ def in_force(times: Times, values: Values, at: Times, otherwise: Values) -> Valu
 def skew_ms(times: Times, chosen: NDArray[np.intp], at: Times) -> NDArray[np.float32]:
     """How much later (or, negative, earlier) than its row each chosen picture was taken; float32 (m,)."""
     return ((times[chosen] - at) / 1e6).astype(np.float32)
+
+
+def gap_ms(times: Times, at: Times) -> NDArray[np.float32]:
+    """How far apart those two of the ascending ``times`` are that each of ``at`` lies between; 0 on one of
+    them, and where there is none on one side the distance to the other; float32 (m,)."""
+    right = np.searchsorted(times, at)
+    before = times[(right - 1).clip(0)]
+    after = times[right.clip(0, len(times) - 1)]
+    gap = np.where(after == at, 0, after - before)
+    gap = np.where(right == 0, times[0] - at, gap)
+    gap = np.where(right == len(times), at - times[-1], gap)
+    return (gap / 1e6).astype(np.float32)

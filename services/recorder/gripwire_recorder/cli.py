@@ -1,8 +1,8 @@
 """`gripwire recorder ...`: flags only."""
 
-import os
-import sys
 import time
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +10,16 @@ import typer
 from gripwire import control
 from gripwire.cli import options
 from gripwire.errors import UserError
-from gripwire.messages import Command, DiscardEpisode, Done, EpisodeState, Health, StartEpisode, StopEpisode
+from gripwire.messages import (
+    Command,
+    DiscardEpisode,
+    Done,
+    EpisodeState,
+    Health,
+    MarkEpisode,
+    StartEpisode,
+    StopEpisode,
+)
 from gripwire.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,26 +41,21 @@ def run(
     from gripwire import service
     from gripwire_recorder.service import build
 
-    code = service.run("recorder", options.load(config, data, port_base, recorder__fps=fps), build)
-    # Python cannot end cleanly while a thread is deep inside LeRobot's imports. All files are closed by now.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    raise typer.Exit(service.run("recorder", options.load(config, data, port_base, recorder__fps=fps), build))
 
 
 @app.command()
 def start(
     task: Annotated[str, typer.Option(help="What the robot does, in words.")],
-    dataset: Annotated[
-        str, typer.Option(help="Name under datasets/; appended to if it exists.")
-    ] = "recording",
+    dataset: Annotated[str, typer.Option(help="Name under datasets/.")] = "recording",
+    append: Annotated[bool, typer.Option("--append", help="To a dataset that exists already.")] = False,
     config: options.Config = None,
     data: options.Data = None,
     port_base: options.PortBase = None,
 ) -> None:
     """Begin an episode."""
     settings = options.load(config, data, port_base)
-    typer.echo(_ask(settings, StartEpisode(task=task, dataset=dataset)))
+    typer.echo(ask(settings, StartEpisode(task=task, dataset=dataset, append=append)))
 
 
 @app.command()
@@ -67,7 +71,7 @@ def stop(
     settings = options.load(config, data, port_base)
     with Queued(settings.topics["episode"], EpisodeState) as reader:
         before = reader.receive(5.0)  # the topic is latched
-        text = _ask(settings, StopEpisode())
+        text = ask(settings, StopEpisode())
         if not wait or before is None:
             typer.echo(text)
             return
@@ -80,12 +84,53 @@ def stop(
         typer.echo(f"but look at it: {state.problem}", err=True)
 
 
+class Verdict(StrEnum):
+    """What a person says of an episode."""
+
+    success = "success"
+    failure = "failure"
+    reject = "reject"
+
+
+@app.command()
+def mark(
+    verdict: Annotated[Verdict, typer.Argument(help="`reject`: the last episode is not to be used.")],
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+) -> None:
+    """Say that it is a success from now on (or not), or, when it is over, that the last episode was one."""
+    settings = options.load(config, data, port_base)
+    command = MarkEpisode(success=verdict == Verdict.success, reject=verdict == Verdict.reject, by="person")
+    typer.echo(ask(settings, command))
+
+
+@app.command()
+def labels(
+    dataset: Annotated[str, typer.Argument(help="A folder, or a name under datasets/.")],
+    out: Annotated[Path, typer.Option(help="The label file to write.")],
+    config: options.Config = None,
+    data: options.Data = None,
+) -> None:
+    """Make a label file of the verdicts that were given while a dataset was recorded."""
+    from gripwire_recorder import verdicts
+
+    settings = options.load(config, data, None)
+    named = settings.data / "datasets" / dataset
+    folder = named if named.is_dir() else Path(dataset)
+    count, left = verdicts.label_file(folder.absolute(), settings.data / "labels", out.absolute())
+    typer.echo(f"{out}: {count} episodes are labelled")
+    if left:
+        numbers = ", ".join(map(str, left))
+        typer.echo(f"nobody has said from when on these succeeded, or that they failed: {numbers}", err=True)
+
+
 @app.command()
 def discard(
     config: options.Config = None, data: options.Data = None, port_base: options.PortBase = None
 ) -> None:
     """Throw away the episode that is being recorded."""
-    typer.echo(_ask(options.load(config, data, port_base), DiscardEpisode()))
+    typer.echo(ask(options.load(config, data, port_base), DiscardEpisode()))
 
 
 @app.command()
@@ -125,11 +170,19 @@ def status(
         typer.echo(
             f"saved since start: {state.saved}; worst skew {state.worst_skew_ms:.1f} ms; lost: {state.drops}"
         )
+    if state and state.session_episodes:
+        typer.echo(
+            f"session: {state.session_done} of {state.session_episodes} episodes, {state.session_phase} for "
+            f"another {state.session_left_s:.0f} s"
+        )
+    if state and state.minutes_left is not None:
+        typer.echo(f"the disk has room for {state.minutes_left:g} minutes of recording")
     if state and state.problem:
         typer.echo(f"problem: {state.problem}")
 
 
-def _ask(settings: Settings, command: Command) -> str:
+def ask(settings: Settings, command: Command) -> str:
+    """What the recorder answers, in words."""
     done = control.request(settings.topics.control("recorder"), "recorder", command, timeout_s=15.0)
     return done.text if isinstance(done, Done) else ""
 

@@ -1,225 +1,194 @@
-"""The thread that turns settled rows into saved episodes, in order, while recording goes on.
+"""The recorder's end of the worker that saves: starts it, tells it what to do, takes its reports."""
 
-It follows an episode row by row, so that little is left to do when the episode ends. Rows stay in memory
-until their episode is durable: when the disk fills up, the episode is written again once there is room.
-"""
-
-import errno
+import json
 import logging
-import os
 import queue
-import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gripwire_recorder.store import Incomplete, Staging
-from gripwire_recorder.take import Row
-
-if TYPE_CHECKING:
-    from gripwire_recorder.writer import EpisodeWriter
+from gripwire_recorder import journal
+from gripwire_recorder.journal import Ending, Opening
 
 log = logging.getLogger(__name__)
 
-_RETRY_S = 2.0
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CRASHES = 3
+"""So often the worker may die over one episode until its journal is set aside."""
 
 
 @dataclass
 class Job:
-    """An episode on its way to the disk. The loop appends rows and ends it; the saver reads and reports."""
+    """An episode on its way to the disk, as far as it is known here."""
 
+    journal: Path
     dataset: Path
-    name: str
-    task: str
-    sizes: dict[str, tuple[int, int]]
-    rows: list[Row] = field(default_factory=list)
-    summary: dict[str, Any] = field(default_factory=dict)  # complete once `ended`
-    ended: bool = False
+    opening: Opening
+    recovered: bool = False
     discarded: bool = False
-    held: int = 0  # bytes of pictures in memory
-    moved: threading.Event = field(default_factory=threading.Event)  # set on every change by the loop
+    episode: int = -1  # the one it will be; once saved, the one it is
 
-    # The saver's report.
-    stuck: str = ""  # why it waits, in plain words
-    failed: str = ""  # why it gave up
+    # What the worker has told.
+    rows: int = 0
+    worst_skew_ms: float = 0.0
+    stuck: str = ""
+    """Why it waits, in plain words."""
+    failed: str = ""
+    """Why it was given up."""
     done: bool = False
-    episode: int = -1
     saved_rows: int = 0
+    summary: dict[str, Any] = field(default_factory=dict)
+    crashes: int = 0
+    ending: Ending | None = None
+    late_verdicts: list[dict[str, Any]] = field(default_factory=list)
+    """What people said when the episode was over."""
 
-    def extend(self, rows: list[Row]) -> None:
-        for row in rows:
-            before = self.rows[-1].pictures if self.rows else {}
-            # In a hole of the camera several rows hold the same picture.
-            self.held += sum(len(p.data) for name, p in row.pictures.items() if p is not before.get(name))
-            self.rows.append(row)
-        self.moved.set()
-
-    def end(self, summary: dict[str, Any]) -> None:
-        self.summary, self.ended = summary, True
-        self.moved.set()
-
-    def discard(self) -> None:
-        self.discarded = True
-        self.moved.set()
-
-
-class _Discarded(Exception):
-    pass
-
-
-class _Stopped(Exception):
-    pass
-
-
-def _give_way() -> None:
-    """Encoding may take its time: the arm and the reward come first. On Linux a priority is a thread's own,
-    and the encoder's threads take over that of the one that starts them."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+    @property
+    def name(self) -> str:
+        return self.opening.dataset
 
 
 class Saver:
-    """Saves jobs one after the other. ``on_loaded`` gets LeRobot's version once that is imported."""
+    """Saves jobs one after the other, in the worker. All methods are for one thread, that of the loop.
 
-    def __init__(self, fps: int, crf: float, cache: Path, on_loaded: Callable[[str], None]) -> None:
-        self._fps, self._crf, self._cache = fps, crf, cache
-        self._on_loaded = on_loaded
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._stop = threading.Event()
+    ``on_loaded`` gets LeRobot's version once the worker has imported it; ``lock`` is an open file that the
+    worker shall hold as long as it lives.
+    """
+
+    def __init__(
+        self, crf: float, cache: Path, log_format: str, lock: Callable[[], int],
+        on_loaded: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._command = [
+            sys.executable, "-m", "gripwire_recorder.worker", log_format, str(crf), str(cache),
+        ]  # fmt: skip
+        self._lock, self._on_loaded = lock, on_loaded
+        self._jobs: dict[str, Job] = {}
+        self._reports: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
+        self._ending = False
+        self._generation = 0
         self.broken = ""
         """Why nothing can be saved at all, e.g. LeRobot is not installed."""
-        self.thread = threading.Thread(target=self._run, name="saver", daemon=True)
-        self.thread.start()
+        self._start()
 
-    def submit(self, job: Job) -> None:
-        """Begin to save ``job``, which need not have ended."""
-        self._jobs.put(job)
+    def _start(self) -> None:
+        self._generation += 1
+        lock = self._lock()
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=(lock,),
+            start_new_session=True,  # Ctrl+C is for the recorder, which ends the worker itself
+        )  # fmt: skip
+        args = (self._generation, self._process.stdout)
+        threading.Thread(target=self._listen, args=args, name="worker reports", daemon=True).start()
 
-    def close(self, timeout_s: float) -> bool:
-        """Finish what was submitted; False when it took longer (the thread may then not end by itself)."""
-        self._jobs.put(None)
-        self.thread.join(timeout_s)
-        self._stop.set()
-        self.thread.join(2.0)
-        return not self.thread.is_alive()
+    def _listen(self, generation: int, lines: Any) -> None:
+        for line in lines:
+            self._reports.put((generation, json.loads(line)))
+        self._reports.put((generation, None))
 
-    def _run(self) -> None:
-        _give_way()
+    # --- orders ---------------------------------------------------------------------------------------
+
+    def submit(self, job: Job, growing: bool) -> None:
+        """Begin to save ``job``, whose journal may still be ``growing``."""
+        self._jobs[str(job.journal)] = job
+        self._order("save", job, dataset=str(job.dataset), growing=growing)
+
+    def ended(self, job: Job, ending: Ending) -> None:
+        """Tell how an episode ended whose journal cannot say it."""
+        job.ending = ending
+        self._order("ended", job, ending=ending.model_dump())
+
+    def discard(self, job: Job) -> None:
+        """Give the episode up, and its journal."""
+        job.discarded = True
+        self._order("discard", job)
+
+    def _order(self, order: str, job: Job | None = None, **more: Any) -> None:
+        line = {"order": order, "journal": str(job.journal) if job else "", **more}
         try:
-            self._load()
-        except Exception as e:
-            log.exception("LeRobot cannot be imported")
-            self.broken = f"LeRobot cannot be imported ({e}); install this service's dependencies again"
-        while (job := self._jobs.get()) is not None:
-            try:
-                if self.broken:
-                    job.failed = self.broken
-                else:
-                    self._save(job)
-            except (_Discarded, _Stopped):
-                pass
-            except Exception as e:
-                if not isinstance(e, Incomplete):
-                    log.exception("saving an episode of dataset %s", job.name)
-                job.failed = f"the episode could not be saved in dataset `{job.name}`: {e}"
-            finally:
-                shutil.rmtree(self._cache, ignore_errors=True)
-                job.rows, job.held = [], 0
-                job.done = True
+            assert self._process.stdin
+            self._process.stdin.write(json.dumps(line) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            pass  # it has died: poll() starts another and repeats what it has to know
 
-    def _load(self) -> None:
-        # Never to the Hub. And `datasets` keeps a copy of every table it opens: not in the user's home.
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        os.environ["HF_DATASETS_CACHE"] = str(self._cache)
-        os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-        shutil.rmtree(self._cache, ignore_errors=True)
-        import lerobot
+    # --- reports --------------------------------------------------------------------------------------
 
-        from gripwire_recorder import writer  # noqa: F401
+    def poll(self) -> None:
+        """Take in what the worker has reported."""
+        while not self._reports.empty():
+            generation, report = self._reports.get()
+            if generation != self._generation:
+                continue
+            if report is None:
+                self._bury()
+            elif report["event"] == "ready":
+                self._on_loaded(report["lerobot"])
+            elif report["event"] == "broken":
+                why = f"LeRobot cannot be imported ({report['reason']})"
+                self.broken = f"{why}; install this service's dependencies again"
+            elif job := self._jobs.get(report["journal"]):
+                self._note(job, report)
 
-        self._on_loaded(lerobot.__version__)
-
-    def _save(self, job: Job) -> None:
-        """Until it is saved, discarded or impossible."""
-        while not self._attempt(job):
-            for _ in range(int(_RETRY_S / 0.1)):
-                if self._stop.wait(0.1):
-                    job.failed = job.stuck or "the recorder was stopped before the episode was saved"
-                    raise _Stopped
-                if job.discarded:
-                    raise _Discarded
-        job.stuck = ""
-
-    def _attempt(self, job: Job) -> bool:
-        """Write the whole job into a copy and publish it; False when it has to be tried again."""
-        from gripwire_recorder.writer import EpisodeWriter
-
-        staging: Staging | None = None
-        writer: EpisodeWriter | None = None
-        try:
-            staging = Staging(job.dataset)
-            staging.prepare()
-            writer = EpisodeWriter(staging.path, job.name, job.task, self._fps, self._crf, job.sizes)
-            self._follow(job, writer)
-            if writer.unreadable:
-                note = f"{writer.unreadable} pictures could not be decoded; the ones before stand in for them"
-                problems = [text for text in (job.summary["problem"], note) if text]
-                job.summary = job.summary | {"problem": "; ".join(problems)}
-            rows = writer.finish(job.summary | {"unreadable": writer.unreadable})
-            if staging.changed_meanwhile():
-                log.warning("dataset %s was changed by someone else: its episode is written again", job.name)
-                return False
-            staging.publish()
-            job.episode, job.saved_rows, job.stuck = writer.episode, rows, ""
-            return True
-        except Exception as e:
-            if not _is_full(e):
-                raise
-            # Announced below, after the copy is gone: only then is the statement about free space true.
-            full = True
-        else:
-            full = False
-        finally:
-            if writer is not None and job.saved_rows == 0:
-                writer.abandon()
-            if staging is not None:
-                staging.discard()
-        if full:
+    def _note(self, job: Job, report: dict[str, Any]) -> None:
+        event = report["event"]
+        if event == "progress":
+            job.rows, job.worst_skew_ms = report["rows"], report["worst_skew_ms"]
+        elif event == "stuck":
             job.stuck = (
-                f"the disk that holds {job.dataset.parent} is full: the episode is kept in memory and saved "
-                "as soon as there is room; free some space, or give it up with `gripwire recorder discard`"
+                f"the disk that holds {job.dataset.parent} is full: the episode is kept in its journal and "
+                "saved as soon as there is room; free some space, or give it up with "
+                "`gripwire recorder discard`"
             )
-        return False
+        else:
+            job.stuck, job.done = "", True
+            del self._jobs[str(job.journal)]
+            if event == "saved":
+                job.episode, job.saved_rows = report["episode"], report["rows"]
+                job.summary = report["summary"]
+            elif event == "failed":
+                kept = f"; what was recorded is kept as {report['kept']}" if report["kept"] else ""
+                job.failed = (
+                    f"the episode could not be saved in dataset `{job.name}`: {report['reason']}{kept}"
+                )
 
-    def _follow(self, job: Job, writer: "EpisodeWriter") -> None:
-        """Write rows as they settle, until the episode has ended."""
-        written = 0
-        while True:
-            job.moved.clear()
-            ended = job.ended  # before looking at the rows: none is added after it
-            while written < len(job.rows) and not job.discarded:
-                writer.add(job.rows[written])
-                written += 1
+    def _bury(self) -> None:
+        """The worker has ended. Unless it was told to, start another one, with all there is to do."""
+        code = self._process.wait()
+        if self._ending or self.broken:
+            return
+        log.error("the process that saves episodes has died (exit code %d); another one is started", code)
+        if self._jobs:
+            first = next(iter(self._jobs.values()))
+            first.crashes += 1
+            if first.crashes >= _CRASHES:
+                self._set_aside(first)
+        self._start()
+        for job in list(self._jobs.values()):
+            self._order(
+                "save", job, dataset=str(job.dataset), growing=job.ending is None and not job.recovered
+            )
+            if job.ending is not None:
+                self._order("ended", job, ending=job.ending.model_dump())
             if job.discarded:
-                raise _Discarded
-            if ended:
-                return
-            if self._stop.is_set():
-                raise _Stopped
-            job.moved.wait(0.5)
+                self._order("discard", job)
 
+    def _set_aside(self, job: Job) -> None:
+        reason = f"the process that saves episodes died over it {_CRASHES} times"
+        report = {"event": "failed", "reason": reason, "kept": str(journal.set_aside(job.journal, reason))}
+        self._note(job, report)
 
-def _is_full(error: BaseException) -> bool:
-    """Whether the disk (or a quota) is full. Libraries wrap the error, and LeRobot's encoder thread reports
-    it only as text."""
-    known = {f"[Errno {number}]" for number in _FULL} | {os.strerror(number) for number in _FULL}
-    link: BaseException | None = error
-    while link is not None:
-        if (isinstance(link, OSError) and link.errno in _FULL) or any(text in str(link) for text in known):
-            return True
-        link = link.__cause__ or link.__context__
-    return False
+    def close(self, timeout_s: float) -> None:
+        """Let the worker finish what it has; what it does not finish in time stays in the journals."""
+        self._ending = True
+        self._order("finish")
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        while not self._reports.empty():
+            self.poll()

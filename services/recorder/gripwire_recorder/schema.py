@@ -6,7 +6,15 @@ from gripwire.errors import UserError
 from gripwire.messages import JOINTS
 
 ROBOT_TYPE = "so_follower"
-_PER_CAMERA = {"t_capture": "int64", "seq": "int64", "exposure": "int64", "skew_ms": "float32"}
+_PER_CAMERA = {
+    "t_capture": "int64", "seq": "int64", "exposure": "int64", "skew_ms": "float32", "gap_ms": "float32",
+}  # fmt: skip
+PER_ROW = {
+    "next.reward": "float32", "next.done": "bool",
+    "gripwire.state.gap_ms": "float32", "gripwire.intervention": "int64", "gripwire.verdict": "int64",
+    "gripwire.reward.probability": "float32", "gripwire.reward.logit": "float32",
+    "gripwire.reward.epoch": "int64",
+}  # fmt: skip
 # Written by LeRobot itself into every dataset.
 _LEROBOTS_OWN = {"timestamp", "frame_index", "episode_index", "index", "task_index"}
 
@@ -16,7 +24,7 @@ def image_key(camera: str) -> str:
 
 
 def column(camera: str, name: str) -> str:
-    """The column beside ``camera``'s pictures: t_capture, seq, exposure or skew_ms."""
+    """The column beside ``camera``'s pictures: t_capture, seq, exposure, skew_ms or gap_ms."""
     return f"gripwire.{camera}.{name}"
 
 
@@ -27,6 +35,7 @@ def features(sizes: dict[str, tuple[int, int]]) -> dict[str, dict[str, Any]]:
         "observation.state": {"dtype": "float32", "shape": (len(joints),), "names": joints},
         "action": {"dtype": "float32", "shape": (len(joints),), "names": joints},
     }
+    table |= {name: {"dtype": dtype, "shape": (1,), "names": None} for name, dtype in PER_ROW.items()}
     for camera, (height, width) in sizes.items():
         names = ["height", "width", "channels"]
         table[image_key(camera)] = {"dtype": "video", "shape": (height, width, 3), "names": names}

@@ -1,4 +1,4 @@
-"""The recorder's loop: every message in, settled rows to the saver, its state out on `episode`."""
+"""The recorder's loop: every message into the episode's journal, its state out on `episode`."""
 
 import logging
 import time
@@ -8,31 +8,51 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gripwire import clock
+from gripwire.bus import Received
 from gripwire.errors import UserError
-from gripwire.messages import Command, DiscardEpisode, Done, EpisodeState, Reply, StartEpisode, StopEpisode
+from gripwire.messages import (
+    Command,
+    DiscardEpisode,
+    Done,
+    EpisodeState,
+    Label,
+    MarkEpisode,
+    Reply,
+    StartEpisode,
+    StartSession,
+    SteerSession,
+    StopEpisode,
+)
 from gripwire.service import Runtime
-from gripwire_recorder import schema
-from gripwire_recorder.saver import Job, Saver
+from gripwire_recorder import schema, verdicts
+from gripwire_recorder.disk import Disk
+from gripwire_recorder.jobs import Jobs
+from gripwire_recorder.journal import Ending, Journal, Opening
+from gripwire_recorder.saver import Job
+from gripwire_recorder.session import Session
 from gripwire_recorder.settings import Recorder
-from gripwire_recorder.sources import SILENT_S, Sources, offer
+from gripwire_recorder.sources import SILENT_S, Sizes, Sources, offer
 from gripwire_recorder.store import Store
-from gripwire_recorder.take import SETTLE_NS, Take
+from gripwire_recorder.take import Take
 
 log = logging.getLogger(__name__)
 
 _CLOSE_S = 25.0
 """At the end, for episodes that are still being saved: less than the 30 s after which `gripwire up` kills."""
+_TRY_AGAIN_S = 1.0
 
 
 @dataclass
 class _Open:
-    """An episode that still takes messages: its alignment, and the job it feeds."""
+    """An episode that still takes messages: its journal, and an alignment without pictures that tells how
+    far it is."""
 
     take: Take
+    journal: Journal
     job: Job
     lost_before: dict[str, int]
     notes: list[str] = field(default_factory=list)
-    started: float = field(default_factory=time.time)
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
 
 
 class RecorderService:
@@ -43,88 +63,89 @@ class RecorderService:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.settings = runtime.settings.section("recorder", Recorder)
-        self.session = f"{time.strftime('%Y-%m-%dT%H:%M:%S')}-{uuid.uuid4().hex[:6]}"
+        self.session_id = f"{time.strftime('%Y-%m-%dT%H:%M:%S')}-{uuid.uuid4().hex[:6]}"
         self._publisher = runtime.publisher("episode")
-        self._store: Store | None = None
-        self._saver: Saver | None = None
-        self._sources: Sources | None = None
         self._recording: _Open | None = None
         self._closing: list[_Open] = []  # stopped, waiting for messages that are on their way
-        self._jobs: list[Job] = []  # not yet saved, in order
-        self._saved = 0
-        self._lost = ""
+        self._session: Session | None = None
+        self._mine: set[str] = set()  # datasets begun by this recorder
         self._last = EpisodeState(state="idle", valid=True)  # what idle says
         self._announced = (self._last, 0.0)
 
     @property
     def commands(self) -> dict[type[Command], Callable[[Any], Reply]]:
-        return {StartEpisode: self.start, StopEpisode: self.stop, DiscardEpisode: self.discard}
+        return {
+            StartEpisode: self.start, StopEpisode: self.stop, DiscardEpisode: self.discard,
+            MarkEpisode: self.mark, StartSession: self.start_session, SteerSession: self.steer,
+        }  # fmt: skip
 
     def setup(self) -> None:
         data, settings = self.runtime.settings.data, self.settings
         self._store = Store(data / "datasets")
         for text in self._store.recover():
             log.warning("%s", text)
-        # LeRobot's import takes 20 s; episodes can be recorded meanwhile, and are saved once it is there.
-        versions = self.runtime.versions
-        self._saver = Saver(
-            settings.fps, settings.crf, data / "cache" / "recorder", lambda v: versions.update(lerobot=v)
-        )
+        self._journals = data / "journals"
+        self._disk = Disk(self._store.root, settings.min_free_mb)
+        # LeRobot's import takes some seconds; episodes can be recorded meanwhile.
+        self._jobs = Jobs(self.runtime, settings.crf, self._store)
+        self._jobs.recover(self._journals)
         self._sources = Sources(self.runtime)
         self._announce()
 
     # --- commands -------------------------------------------------------------------------------------
 
     def start(self, command: StartEpisode) -> Done:
-        assert self._store and self._saver and self._sources
+        if self._session:
+            raise UserError("a session is under way; `gripwire recorder session end` ends it")
+        self._begin(command.task, command.dataset, command.append)
+        assert self._recording
+        job, left = self._recording.job, self._disk.minutes_left
+        room = "" if left is None or left > 120 else f"; the disk has room for {left:g} minutes"
+        return Done(text=f"recording episode {job.episode} of dataset `{job.name}`{room}")
+
+    def _begin(self, task: str, dataset: str, append: bool) -> None:
         if self._recording:
             name = self._recording.job.name
             raise UserError(f"an episode of dataset `{name}` is being recorded: stop or discard it first")
-        if not command.task.strip():
+        if not task.strip():
             raise UserError('an episode needs its task in words, for example "grasp the cube"')
+        self._check_dataset(dataset, append)
         self._drain()
         while self._sources.warming_up():
             time.sleep(0.01)
             self._drain()
         sizes = self._sources.check()
         self._check_disk()
-        try:
-            job = self._job(command, sizes)
-        except OSError as e:
-            raise UserError(f"{self._store.root}: cannot be read: {e.strerror}; check the folder") from e
-        take = Take(tuple(sizes), self.settings.fps, clock.monotonic_ns())
+        episode = self._jobs.next_episode(dataset, schema.features(sizes), sizes, self.settings.fps)
+        now = clock.monotonic_ns()
+        opening = Opening(
+            dataset=dataset, task=task.strip(), fps=self.settings.fps, sizes=sizes, session=self.session_id,
+            host=clock.host_id(), started=time.time(), t_start=now, hole_s=self.settings.hole_s,
+        )  # fmt: skip
+        journal = Journal(self._journals, opening)
+        job = Job(journal.path, self._store.path(dataset), opening, episode=episode)
+        take = Take(tuple(sizes), self.settings.fps, now)
+        self._recording = _Open(take, journal, job, self._sources.lost())
         for source in self._sources:
             if source.last is not None:
-                offer(take, source.last)
-        self._lost = ""
-        self._recording = _Open(take, job, self._sources.lost())
-        self._jobs.append(job)
-        self._saver.submit(job)
+                self._keep(self._recording, source.topic, source.last, "")
+        self._mine.add(dataset)
+        self._jobs.add(job)
         self._announce()
-        return Done(text=f"recording episode {job.episode} of dataset `{job.name}`")
 
-    def _job(self, command: StartEpisode, sizes: dict[str, tuple[int, int]]) -> Job:
-        assert self._store
-        name, info = command.dataset, self._store.info(command.dataset)
-        if info is not None:
-            schema.check_match(name, info, schema.features(sizes), self.settings.fps)
-        job = Job(self._store.path(name), name, command.task.strip(), sizes)
-        before = [other for other in self._jobs if other.dataset == job.dataset and not other.discarded]
-        if any(other.sizes != sizes for other in before):  # its first episode may not be on disk yet
-            raise UserError(f"dataset `{name}` has pictures of another size; name another dataset")
-        job.episode = (info["total_episodes"] if info else 0) + len(before)
-        return job
+    def _check_dataset(self, dataset: str, append: bool) -> None:
+        known = self._store.info(dataset) is not None or self._jobs.pending_in(dataset)
+        if known and not append and dataset not in self._mine:
+            raise UserError(
+                f"dataset `{dataset}` exists already: add to it with --append, or name another dataset"
+            )
 
     def _check_disk(self) -> None:
-        assert self._store and self._saver
-        if self._saver.broken:
-            raise UserError(self._saver.broken)
-        if stuck := self._stuck():
-            raise UserError(stuck)
+        self._jobs.check()
         if self._store.ensure():
             log.warning("%s had been removed; made again", self._store.root)
-        free = self._store.free_bytes() / 2**20
-        if free < self.settings.min_free_mb:
+        free = self._disk.free_mb()
+        if free < self._disk.floor_mb:
             raise UserError(
                 f"only {free:.0f} MB are free on the disk that holds {self._store.root}, and "
                 f"[recorder] min_free_mb is {self.settings.min_free_mb}: free some space first"
@@ -132,62 +153,167 @@ class RecorderService:
 
     def stop(self, _: StopEpisode) -> Done:
         if not self._recording:
-            lost = f"; the last one was lost: {self._lost}" if self._lost else ""
+            lost = f"; the last one was lost: {self._jobs.lost}" if self._jobs.lost else ""
             raise UserError(f"no episode is being recorded{lost}")
         job = self._recording.job
         self._stop_recording()
+        if self._session:
+            self._session.cut_short(time.monotonic())
         return Done(text=f"episode {job.episode} of dataset `{job.name}` is being saved")
 
     def discard(self, _: DiscardEpisode) -> Done:
         if self._recording:
-            self._recording.job.discard()
-            self._recording = None
-            self._announce()
+            self._throw_away()
+            if self._session:
+                self._session.cut_short(time.monotonic())
             return Done(text="the episode was thrown away")
-        for job in self._jobs:
-            if job.stuck and not job.discarded:
-                job.discard()
-                return Done(text="the episode that could not be saved was thrown away")
+        if self._jobs.discard_stuck():
+            return Done(text="the episode that could not be saved was thrown away")
         raise UserError("no episode is being recorded; what is saved is not thrown away from here")
+
+    def _throw_away(self) -> None:
+        assert self._recording
+        self._jobs.discard(self._recording.job)
+        self._recording.journal.abandon()
+        self._recording = None
+        self._announce()
+
+    def mark(self, command: MarkEpisode) -> Done:
+        verdict = "success" if command.success else "failure"
+        if self._recording and command.reject:
+            raise UserError("the episode is still being recorded: discard it, or reject it afterwards")
+        if self._recording:
+            label = Label(
+                valid=True, success=command.success, by=command.by, t_capture=clock.monotonic_ns(),
+                t_publish=clock.monotonic_ns(), t_wall=time.time_ns(), host=clock.host_id(),
+            )  # fmt: skip
+            self._keep(self._recording, "label", Received(label, None, clock.monotonic_ns()), "")
+            self._recording.verdicts.append(verdicts.verdict(command))
+            self._announce()
+            return Done(text=f"{verdict} from now on")
+        about = self._jobs.mark_last(command)
+        self._announce()
+        return Done(text=f"{about} is {'not to be used' if command.reject else f'marked as a {verdict}'}")
+
+    # --- sessions -------------------------------------------------------------------------------------
+
+    def start_session(self, command: StartSession) -> Done:
+        if self._session or self._recording:
+            raise UserError("an episode or a session is under way: end it first")
+        if not command.task.strip():
+            raise UserError('a session needs its task in words, for example "grasp the cube"')
+        self._check_dataset(command.dataset, command.append)
+        self._drain()
+        self._sources.check()
+        self._check_disk()
+        self._session = Session(command, time.monotonic())
+        self._announce()
+        return Done(text=f"{command.episodes} episodes of {command.seconds:g} s in `{command.dataset}`")
+
+    def steer(self, command: SteerSession) -> Done:
+        if not self._session:
+            raise UserError("no session is under way; `gripwire record-session` begins one")
+        session, now = self._session, time.monotonic()
+        acts = {"next": session.next, "redo": session.redo, "end": lambda _: session.end()}[command.what](now)
+        if command.what == "redo" and not acts:
+            raise UserError("there is no episode of this session to be repeated")
+        for act in acts:
+            self._act(act)
+        self._announce()
+        return Done(text=f"{session.done} of {session.plan.episodes} episodes")
+
+    def _follow_session(self) -> None:
+        session, now = self._session, time.monotonic()
+        if not session:
+            return
+        if session.phase == "recording" and not self._recording:  # ended by itself
+            session.cut_short(now)
+        for act in session.tick(now):
+            self._act(act)
+
+    def _act(self, act: str) -> None:
+        if act == "start" and self._session:
+            self._begin_in(self._session)
+        elif act == "stop" and self._recording:
+            self._stop_recording()
+        elif act == "discard" and self._recording:
+            self._throw_away()
+        elif act == "reject":
+            self._jobs.mark_last(MarkEpisode(reject=True))
+        elif act == "over" and self._session:
+            log.info("the session is over: %d episodes", self._session.done)
+            self._session = None
+            self.runtime.problem("session")
+            self._announce()
+
+    def _begin_in(self, session: Session) -> None:
+        plan = session.plan
+        try:
+            self._begin(plan.task, plan.dataset, plan.append or session.done > 0)
+        except UserError as e:
+            self.runtime.problem("session", f"the session waits: {e}")
+            session.refused(time.monotonic(), _TRY_AGAIN_S)
+            return
+        self.runtime.problem("session")
+        session.begun(time.monotonic())
+        self._announce()
+        if plan.success is not None:
+            self.mark(MarkEpisode(success=plan.success, by="session"))
 
     # --- the loop -------------------------------------------------------------------------------------
 
     def update(self) -> None:
         self._drain()
         now = clock.monotonic_ns()
+        self._disk.see(self._sources.bytes)
         if self._recording:
-            self._recording.job.extend(self._recording.take.settle(now))
+            self._recording.take.settle(now)
             self._check_limits(now)
         for open_ in list(self._closing):
+            open_.take.settle(now)
             if open_.take.complete(now):
-                self._end(open_, now)
+                self._end(open_)
+        self._follow_session()
         self._collect()
         self._report_silence()
-        if self._recording and time.monotonic() - self._announced[1] > 0.5:
+        busy = self._recording or self._session
+        if busy and time.monotonic() - self._announced[1] > 0.5:
             self._announce()
 
     def _drain(self) -> None:
-        assert self._sources
-        for received in self._sources.drain(self._recording.job.sizes if self._recording else None):
+        sizes: Sizes | None = self._recording.job.opening.sizes if self._recording else None
+        for arrived in self._sources.drain(sizes):
             for open_ in (self._recording, *self._closing):
                 if open_:
-                    offer(open_.take, received)
+                    self._keep(open_, arrived.topic, arrived.received, arrived.refusal)
+
+    def _keep(self, open_: _Open, topic: str, received: Received[Any], refused: str) -> None:
+        open_.journal.write(topic, received)
+        if not refused:
+            offer(open_.take, received, clock.host_id(), with_pictures=False)
 
     def _check_limits(self, now: int) -> None:
         """End the episode by itself where going on would cost more than it gives."""
-        assert self._recording and self._sources
-        settings, job = self.settings, self._recording.job
+        assert self._recording
+        settings, journal = self.settings, self._recording.journal
         silent = [s.topic for s in self._sources.needed() if s.silent_s() > settings.give_up_s]
-        if job.failed:
-            self._stop_recording(job.failed)
+        if journal.failed:
+            self._stop_recording(f"ended by itself: {journal.failed}")
+        elif self._recording.job.failed:
+            self._stop_recording(self._recording.job.failed)
         elif (now - self._recording.take.t_start) / 1e9 > settings.max_episode_s:
             self._stop_recording(
                 f"ended by itself after [recorder] max_episode_s = {settings.max_episode_s:g} s"
             )
         elif silent:
             self._stop_recording(f"ended by itself: {silent[0]} was silent for {settings.give_up_s:g} s")
-        elif sum(job.held for job in self._jobs) > settings.buffer_mb * 2**20:
-            why = f"more than [recorder] buffer_mb = {settings.buffer_mb} wait to be saved"
+        elif self._disk.nearly_full:
+            self._stop_recording(
+                f"ended by itself: less than {self._disk.stop_mb:g} MB (half of [recorder] min_free_mb) are "
+                f"free on the disk that holds {self._store.root}"
+            )
+        elif journal.held > settings.buffer_mb * 2**20:
+            why = f"more than [recorder] buffer_mb = {settings.buffer_mb} wait for the disk"
             self._stop_recording(f"ended by itself: {why}")
 
     def _stop_recording(self, note: str = "") -> None:
@@ -200,48 +326,30 @@ class RecorderService:
         self._recording = None
         self._announce()
 
-    def _end(self, open_: _Open, now: int) -> None:
-        """Hand over the last rows and what there is to say about the episode."""
+    def _end(self, open_: _Open) -> None:
+        """All that will come has come: close the journal behind it."""
         self._closing.remove(open_)
-        take, job = open_.take, open_.job
-        # All that will come has come: do not wait for late messages.
-        job.extend(take.settle(now + SETTLE_NS))
-        summary = {
-            "session": self.session, "task": job.task, "host": clock.host_id(), "started": open_.started,
-            "t_start": take.t_start, "drops": self._drops(open_),
-            "worst_skew_ms": round(take.worst_skew_ms, 3),
-            "problem": "; ".join([*open_.notes, *take.holes(self.settings.hole_s)]),
-        }  # fmt: skip
-        job.end(summary)
+        assert open_.take.t_stop is not None
+        ending = Ending(
+            t_stop=open_.take.t_stop, drops=self._drops(open_), notes=open_.notes, verdicts=open_.verdicts
+        )
+        open_.journal.end(ending)
+        self._jobs.ending(open_.job, open_.journal, ending)
 
     def _drops(self, open_: _Open) -> dict[str, int]:
-        lost = self._sources.lost() if self._sources else {}
-        return {
-            topic: n - open_.lost_before[topic] for topic, n in lost.items() if n > open_.lost_before[topic]
-        }
+        before = open_.lost_before
+        return {topic: n - before[topic] for topic, n in self._sources.lost().items() if n > before[topic]}
 
     def _collect(self) -> None:
-        """Report what the saver has finished, in order."""
-        self.runtime.problem("stuck", self._stuck())
-        while self._jobs and self._jobs[0].done:
-            job = self._jobs.pop(0)
-            if job.saved_rows:
-                self._saved += 1
-                self.runtime.count("saved")
-                log.info("episode %d of %s is saved: %d rows", job.episode, job.name, job.saved_rows)
+        """Report what has been saved, in order."""
+        for job in self._jobs.collect():
             if not job.discarded:
-                self.runtime.problem("save", job.failed)
-                self._lost = job.failed
                 self._last = _state_of(job)
             self._announce()
-        if not self._recording and self._jobs and self._stuck() != self._announced[0].problem:
+        if not self._recording and self._jobs.waiting and self._jobs.stuck != self._announced[0].problem:
             self._announce()
 
-    def _stuck(self) -> str:
-        return next((job.stuck for job in self._jobs if job.stuck and not job.discarded), "")
-
     def _report_silence(self) -> None:
-        assert self._sources
         for source in self._sources.needed():
             during = self._recording is not None and source.silent_s() > SILENT_S
             text = f"{source.topic} is silent while an episode is recorded" if during else ""
@@ -249,48 +357,55 @@ class RecorderService:
 
     def _announce(self) -> None:
         """Publish the present state on `episode`."""
-        pending = [job for job in self._jobs if not job.discarded]
+        pending = self._jobs.waiting
         if self._recording:
             take, job = self._recording.take, self._recording.job
-            problem = "; ".join(filter(None, [self._stuck(), *take.holes(self.settings.hole_s)]))
+            problem = "; ".join(filter(None, [self._jobs.stuck, *take.holes(self.settings.hole_s)]))
             state = EpisodeState(
-                state="recording", valid=True, dataset=job.name, episode=job.episode, task=job.task,
+                state="recording", valid=True, dataset=job.name, episode=job.episode, task=job.opening.task,
                 rows=take.rows, drops=self._drops(self._recording),
                 worst_skew_ms=round(take.worst_skew_ms, 3), problem=problem,
+                verdict=verdicts.last(self._recording.verdicts),
             )  # fmt: skip
         elif pending:
-            state = _state_of(pending[0]).model_copy(update={"state": "saving", "problem": self._stuck()})
+            state = _state_of(pending[0])
+            state.state, state.problem = "saving", self._jobs.stuck
         else:
             state = self._last.model_copy()
-        state.saved = self._saved
+        state.saved, state.recovered = self._jobs.saved, self._jobs.recovered
+        state.minutes_left = self._disk.minutes_left
+        if self._session:
+            state.session_episodes, state.session_done = self._session.plan.episodes, self._session.done
+            state.session_phase = self._session.phase
+            state.session_left_s = round(self._session.left(time.monotonic()), 2)
         self._announced = (state, time.monotonic())
         self._publisher.publish(state)
+        if self._recording:
+            self._recording.journal.write("episode", Received(state.model_copy(), None, clock.monotonic_ns()))
 
     def close(self, failed: bool) -> None:
         """Save what is being recorded: who ends the recorder has not asked to throw it away."""
+        if not hasattr(self, "_sources"):
+            if hasattr(self, "_jobs"):
+                self._jobs.close(0.0)
+            return
         if self._recording:
             self._stop_recording("the recorder was stopped during the episode")
         for open_ in list(self._closing):
             self._drain()
-            self._end(open_, clock.monotonic_ns())
-        if self._saver:
-            pending = [job for job in self._jobs if not job.discarded]
-            self._saver.close(_CLOSE_S if pending else 0.0)
-            for job in pending:
-                if not job.saved_rows and not job.discarded:
-                    why = job.failed or job.stuck or f"it was not saved within {_CLOSE_S:g} s"
-                    log.error("lost an episode of dataset `%s`: %s", job.name, why)
-            self._collect()
-        if self._store:
-            self._store.close()
+            self._end(open_)
+        self._jobs.close(_CLOSE_S)
+        self._collect()
+        self._store.close()
 
 
 def _state_of(job: Job) -> EpisodeState:
     summary = job.summary
     return EpisodeState(
-        state="idle", valid=True, dataset=job.name, episode=job.episode, task=job.task,
-        rows=job.saved_rows or len(job.rows), drops=summary.get("drops", {}),
+        state="idle", valid=True, dataset=job.name, episode=job.episode, task=job.opening.task,
+        rows=job.saved_rows or (0 if job.done else job.rows), drops=summary.get("drops", {}),
         worst_skew_ms=summary.get("worst_skew_ms", 0.0), problem=job.failed or summary.get("problem", ""),
+        verdict=verdicts.last([*summary.get("verdicts", []), *job.late_verdicts]),
     )  # fmt: skip
 
 

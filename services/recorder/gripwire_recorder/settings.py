@@ -13,5 +13,9 @@ class Recorder(Section):
     max_episode_s: float = Field(300.0, gt=0, description="an episode ends by itself after so many seconds")
     hole_s: float = Field(0.5, gt=0, description="a longer silence of camera or robot marks the episode")
     give_up_s: float = Field(5.0, gt=0, description="after such a silence the episode ends by itself")
-    buffer_mb: int = Field(512, ge=16, description="memory for pictures of episodes that are not yet saved")
-    min_free_mb: int = Field(500, ge=0, description="an episode is not begun with less free disk than this")
+    buffer_mb: int = Field(256, ge=16, description="memory for pictures that wait for a slow disk")
+    min_free_mb: int = Field(
+        500,
+        ge=0,
+        description="an episode is not begun with less free disk than this, and ended with half of it",
+    )

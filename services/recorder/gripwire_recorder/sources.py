@@ -8,7 +8,7 @@ from typing import Any
 from gripwire import clock
 from gripwire.bus import Queued, Received
 from gripwire.errors import UserError
-from gripwire.messages import Frame, Message, RobotAction, RobotState
+from gripwire.messages import Frame, Label, Message, ModelState, Reward, RobotAction, RobotState
 from gripwire.service import Runtime
 from gripwire_recorder.take import Take, has_all_joints
 
@@ -16,6 +16,9 @@ SILENT_S = 1.0
 """A topic faster than 10 Hz that says nothing for so long is not alive."""
 _DEPTH = 600
 """Messages kept for us while the loop cannot drain (20 s of a camera: LeRobot's import holds the GIL)."""
+
+_HEADER_BYTES = 500
+"""Of a message in a journal, beside its picture."""
 
 Sizes = dict[str, tuple[int, int]]
 """Height and width of each camera's pictures."""
@@ -36,16 +39,28 @@ class Source:
         return time.monotonic() - self.heard
 
 
+@dataclass(frozen=True)
+class Arrived:
+    """A message, and why it must not become part of an episode; empty when it may."""
+
+    topic: str
+    received: Received[Any]
+    refusal: str
+
+
 class Sources:
-    """All camera slots, ``robot/state`` (both needed) and ``robot/action``."""
+    """All journalled topics: camera slots and ``robot/state``, which are needed, and the others."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._since = time.monotonic()
+        self.bytes = 0
+        """Roughly what recording all that has arrived so far would have taken."""
         models: dict[str, tuple[type[Message], bool]] = {
             f"camera/{camera}": (Frame, True) for camera in runtime.settings.cameras
         }
         models |= {"robot/state": (RobotState, True), "robot/action": (RobotAction, False)}
+        models |= {"reward": (Reward, False), "model": (ModelState, False), "label": (Label, False)}
         self._all = []
         for topic, (model, needed) in models.items():
             depth = max(_DEPTH, runtime.topics[topic].depth)
@@ -62,22 +77,22 @@ class Sources:
         """Messages lost on the way so far, by topic."""
         return {source.topic: source.reader.gaps.lost for source in self._all}
 
-    def drain(self, sizes: Sizes | None) -> Iterator[Received[Any]]:
-        """Every good message that has arrived, and every ``robot/action`` that ends the goal in force;
-        ``sizes``: of the pictures of the episode under way."""
+    def drain(self, sizes: Sizes | None) -> Iterator[Arrived]:
+        """Every message that has arrived; ``sizes``: of the pictures of the episode under way."""
+        host = clock.host_id()
         for source in self._all:
             lost = source.reader.gaps.lost
             for received in source.reader.drain():
                 self._runtime.count(source.topic)
-                source.refusal = refusal(source.topic, received, sizes or {})
+                self.bytes += len(received.payload or b"") + _HEADER_BYTES
+                source.refusal = refusal(source.topic, received, sizes or {}, host)
                 text = f"{source.topic} is not recorded: {source.refusal}" if source.refusal else ""
                 self._runtime.problem(f"refused {source.topic}", text)
-                if isinstance(received.message, RobotAction) and not in_force(received.message):
+                if isinstance(received.message, RobotAction) and not in_force(received.message, host):
                     source.last = None  # an older goal must not be taken for the action
-                    yield received
                 elif not source.refusal:
                     source.last, source.heard = received, time.monotonic()
-                    yield received
+                yield Arrived(source.topic, received, source.refusal)
             if source.reader.gaps.lost > lost:
                 self._runtime.count(f"lost {source.topic}", source.reader.gaps.lost - lost)
 
@@ -108,20 +123,26 @@ class Sources:
         return sizes
 
 
-def refusal(topic: str, received: Received[Any], sizes: Sizes) -> str:
-    """Why this message must not become part of an episode; empty when it may."""
+def refusal(topic: str, received: Received[Any], sizes: Sizes, host: str) -> str:
+    """Why this message must not become part of an episode recorded on ``host``; empty when it may."""
     message = received.message
-    if message.host != clock.host_id():
+    if isinstance(message, Label | ModelState):
+        return ""
+    if message.host != host:
         return (
             "it comes from another machine, whose capture times cannot be compared with this one's; "
             "run the recorder on the machine of its cameras and robot"
         )
-    if isinstance(message, RobotAction) and not message.valid:
-        return ""  # an arm that is limp, e.g. guided by hand, is no fault
+    if isinstance(message, RobotAction | Reward) and not message.valid:
+        return ""  # an arm that is limp, e.g. guided by hand, is no fault, nor is a reward that knows nothing
     if not message.valid:
         return getattr(message, "reason", "") or "its publisher does not vouch for it"
-    if not isinstance(message, Frame):
+    if isinstance(message, RobotState | RobotAction):
         return "" if has_all_joints(message.position) else "a joint is missing or not a number"
+    return _refused_picture(topic, message, received, sizes) if isinstance(message, Frame) else ""
+
+
+def _refused_picture(topic: str, message: Frame, received: Received[Any], sizes: Sizes) -> str:
     if received.payload is None:
         return "its messages carry no picture"
     if topic != f"camera/{message.camera}":
@@ -131,19 +152,25 @@ def refusal(topic: str, received: Received[Any], sizes: Sizes) -> str:
     return ""
 
 
-def in_force(action: RobotAction) -> bool:
+def in_force(action: RobotAction, host: str) -> bool:
     """Whether the arm is meant to hold this goal now; not, for example, once it was made limp."""
-    return action.valid and action.host == clock.host_id() and has_all_joints(action.position)
+    return action.valid and action.host == host and has_all_joints(action.position)
 
 
-def offer(take: Take, received: Received[Any]) -> None:
-    """Give one of :meth:`Sources.drain`'s messages to an episode under way."""
+def offer(take: Take, received: Received[Any], host: str, with_pictures: bool = True) -> None:
+    """Give a message that was not refused to an episode under way on ``host``."""
     message = received.message
     if isinstance(message, Frame):
-        take.frame(message, bytes(received.payload or b""))
+        if message.camera in take.cameras:
+            take.frame(message, bytes(received.payload or b"") if with_pictures else b"")
     elif isinstance(message, RobotState):
         take.state(message)
-    elif in_force(message):
-        take.action(message)
-    else:
-        take.no_action(message.t_publish if message.host == clock.host_id() else received.t_receive)
+    elif isinstance(message, RobotAction):
+        if in_force(message, host):
+            take.action(message)
+        else:
+            take.no_action(message.t_publish if message.host == host else received.t_receive)
+    elif isinstance(message, Reward):
+        take.reward(message)
+    elif isinstance(message, Label) and not message.dataset and message.host == host:
+        take.verdict(message.t_capture, message.success)

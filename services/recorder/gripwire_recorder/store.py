@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,6 +25,8 @@ from gripwire.files import fsync_dir
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 _ASIDE, _OLD = ".saving", ".replaced"
 _LOCK = ".recorder.lock"
+_PATIENCE_S = 5.0
+"""The worker of a recorder that was killed ends by itself, within a moment: so long it may keep the lock."""
 # LeRobot writes these once and then only adds new ones (writer.py makes sure); all else it writes in place.
 _WRITTEN_ONCE = (("data", ".parquet"), ("videos", ".mp4"), ("meta/episodes", ".parquet"))
 
@@ -50,7 +53,7 @@ class Store:
             # Held until close(), and given up by the kernel should we be killed.
             lock = open(self.root / _LOCK, "w")  # noqa: SIM115
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(lock)
             except OSError:
                 lock.close()
                 raise
@@ -65,6 +68,10 @@ class Store:
                 "or choose another with --data"
             ) from e
         return lock
+
+    def lock_fd(self) -> int:
+        """The file that is locked: whoever else has it open holds the folder too."""
+        return self._lock.fileno()
 
     def ensure(self) -> bool:
         """Make the folder again if someone has removed it since; whether that was necessary.
@@ -81,17 +88,6 @@ class Store:
         self._lock.close()
         self._lock = new
         return True
-
-    def free_bytes(self) -> int:
-        """Room on the folder's disk.
-
-        Raises:
-            UserError: it cannot be read.
-        """
-        try:
-            return shutil.disk_usage(self.root).free
-        except OSError as e:
-            raise UserError(f"{self.root}: cannot be read: {e.strerror}; check the folder") from e
 
     def close(self) -> None:
         self._lock.close()
@@ -204,6 +200,22 @@ class Staging:
     def discard(self) -> None:
         """Remove the copy; after :meth:`publish`, what it has replaced."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _lock(file: TextIO) -> None:
+    """Lock ``file``, waiting a little.
+
+    Raises:
+        BlockingIOError: someone else keeps it.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _files(folder: Path) -> Iterator[Path]:

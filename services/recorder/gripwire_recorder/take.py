@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gripwire.messages import JOINTS, Frame, RobotAction, RobotState
+from gripwire.messages import JOINTS, Frame, Reward, RobotAction, RobotState
 from gripwire_recorder import align
 from gripwire_recorder.align import SECOND
 
@@ -21,7 +21,8 @@ PREROLL_NS = SECOND // 2
 """A picture or state that was taken this long before the start may still serve the first row."""
 
 JointValues = tuple[float, ...]
-_NOTHING: JointValues = (math.nan,) * len(JOINTS)
+_NOTHING: JointValues = (math.nan,) * (len(JOINTS) + 1)
+_UNJUDGED = -1
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Picture:
     """A frame as it came over the bus."""
 
     t_capture: int
+    boot: str
     seq: int
     exposure: int
     width: int
@@ -45,6 +47,14 @@ class Row:
     pictures: dict[str, Picture]
     state: NDArray[np.float32]
     action: NDArray[np.float32]
+    gap_ms: dict[str, float]
+    """By camera, and for ``state``: how far apart the two messages are that the row lies between."""
+    intervention: bool
+    """A person had taken over from the policy."""
+    reward: Reward | None
+    """Of this row's picture, if it was judged."""
+    verdict: int
+    """A person's: 1 success, 0 failure, -1 none so far."""
 
 
 class _Track[T]:
@@ -79,21 +89,27 @@ class Take:
     """The alignment of one episode from ``t_start`` (CLOCK_MONOTONIC ns) on."""
 
     def __init__(self, cameras: tuple[str, ...], fps: int, t_start: int) -> None:
+        self.cameras = cameras
         self.fps = fps
         self.t_start = t_start
         self.t_stop: int | None = None
         self.rows = 0
         self.worst_skew_ms = 0.0
+        self.worst_gap_ms: dict[str, float] = {}
+        self.models: dict[int, str] = {}
+        """By epoch, the bundle that judged pictures of this episode."""
         self._frames: dict[str, _Track[Picture]] = {camera: _Track() for camera in cameras}
         self._states: _Track[JointValues] = _Track()
-        self._actions: _Track[JointValues] = _Track()
+        self._actions: _Track[JointValues] = _Track()  # the last value: whether a person had taken over
+        self._rewards: dict[tuple[str, str, int], Reward] = {}
+        self._verdicts: _Track[int] = _Track()
         self._start: int | None = None  # of the grid, known once every stream has begun
 
     def frame(self, message: Frame, data: bytes) -> None:
         if message.t_capture >= self.t_start - PREROLL_NS:
             picture = Picture(
-                message.t_capture, message.seq, message.exposure_seq, message.width, message.height,
-                message.encoding, data,
+                message.t_capture, message.boot, message.seq, message.exposure_seq, message.width,
+                message.height, message.encoding, data,
             )  # fmt: skip
             self._frames[message.camera].add(message.t_capture, picture)
 
@@ -106,7 +122,18 @@ class Take:
         time = message.t_capture
         if self._no_action() and time <= self._actions.times[-1]:
             time = message.t_publish  # the same goal, in force again
-        self._actions.add(time, _joints(message.position))
+        self._actions.add(time, (*_joints(message.position), float(message.intervention)))
+
+    def reward(self, message: Reward) -> None:
+        """What was said about a picture; it may come before or after the picture itself."""
+        if message.frame_seq >= 0 and message.t_capture >= self.t_start - PREROLL_NS:
+            self._rewards[message.camera, message.frame_boot, message.frame_seq] = message
+            if message.model:
+                self.models[message.epoch] = message.model
+
+    def verdict(self, time: int, success: bool) -> None:
+        """A person says that this is a success, or none, from ``time`` on."""
+        self._verdicts.add(time, int(success))
 
     def no_action(self, time: int) -> None:
         """From ``time`` on no goal is in force, e.g. because the arm was made limp."""
@@ -141,31 +168,51 @@ class Take:
             return []
         rows = self._align(at)
         self.rows += len(rows)
-        for track in (*tracks, self._actions):
+        for track in (*tracks, self._actions, self._verdicts):
             track.trim(int(at[-1]))
+        oldest = min(track.times[0] for track in self._frames.values())
+        self._rewards = {key: r for key, r in self._rewards.items() if r.t_capture >= oldest}
         return rows
 
     def _align(self, at: align.Times) -> list[Row]:
         state = align.interpolate(self._states.array(), np.array(self._states.items), at)
-        actions = np.array(self._actions.items).reshape(-1, len(JOINTS))
-        action = align.in_force(self._actions.array(), actions, at, otherwise=state)
+        actions = np.array(self._actions.items).reshape(-1, len(JOINTS) + 1)
+        by_itself = np.column_stack([state, np.zeros(len(at))])
+        action = align.in_force(self._actions.array(), actions, at, otherwise=by_itself)
+        verdicts = np.array(self._verdicts.items, np.float64).reshape(-1, 1)
+        unjudged = np.full((len(at), 1), float(_UNJUDGED))
+        verdict = align.in_force(self._verdicts.array(), verdicts, at, otherwise=unjudged)[:, 0]
+        gaps = {"state": align.gap_ms(self._states.array(), at)}
         pictures: dict[str, list[Picture]] = {}
         for camera, track in self._frames.items():
             times = track.array()
             chosen = align.nearest(times, at)
-            worst = float(np.abs(align.skew_ms(times, chosen, at)).max())
-            self.worst_skew_ms = max(self.worst_skew_ms, worst)
+            self.worst_skew_ms = max(
+                self.worst_skew_ms, float(np.abs(align.skew_ms(times, chosen, at)).max())
+            )
+            gaps[camera] = align.gap_ms(times, at)
             pictures[camera] = [track.items[i] for i in chosen]
-        state32, action32 = state.astype(np.float32), action.astype(np.float32)
+        for name, gap in gaps.items():
+            self.worst_gap_ms[name] = max(self.worst_gap_ms.get(name, 0.0), float(gap.max()))
+        state32, action32 = state.astype(np.float32), action[:, : len(JOINTS)].astype(np.float32)
         return [
             Row(
-                int(at[i]),
-                {camera: chosen[i] for camera, chosen in pictures.items()},
-                state32[i],
-                action32[i],
+                time=int(at[i]),
+                pictures=(shown := {camera: chosen[i] for camera, chosen in pictures.items()}),
+                state=state32[i],
+                action=action32[i],
+                gap_ms={name: float(gap[i]) for name, gap in gaps.items()},
+                intervention=bool(action[i, -1]),
+                reward=self._reward_of(shown),
+                verdict=int(verdict[i]),
             )
             for i in range(len(at))
         ]
+
+    def _reward_of(self, pictures: dict[str, Picture]) -> Reward | None:
+        """Of these pictures, the reward of the one that was judged."""
+        keys = ((camera, picture.boot, picture.seq) for camera, picture in pictures.items())
+        return next((self._rewards[key] for key in keys if key in self._rewards), None)
 
     def _covered(self) -> int:
         """The last time for which every stream has data."""

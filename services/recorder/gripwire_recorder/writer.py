@@ -1,7 +1,6 @@
 """One episode through LeRobot's own writer, into a folder where nothing else can be harmed.
 
-Importing this module takes LeRobot's 15 to 20 s and 700 MB: the recorder does it in a thread while it
-already records.
+Importing this module imports LeRobot: only the worker does it (lerobot_alone.py says at what price).
 """
 
 import json
@@ -90,15 +89,22 @@ class EpisodeWriter:
             picture, pixels = self._decode(camera, row.pictures[camera])
             if picture is None:
                 return  # not one readable picture so far: the episode begins with the first
-            skew = (picture.t_capture - row.time) / 1e6
             frame[schema.image_key(camera)] = pixels
-            frame[schema.column(camera, "t_capture")] = np.array([picture.t_capture], np.int64)
-            frame[schema.column(camera, "seq")] = np.array([picture.seq], np.int64)
-            frame[schema.column(camera, "exposure")] = np.array([picture.exposure], np.int64)
-            frame[schema.column(camera, "skew_ms")] = np.array([skew], np.float32)
+            frame |= self._columns(camera, picture, row)
+        frame |= _row_columns(row)
         self._wait_for_encoder()
         self._dataset.add_frame(frame)
         self._rows += 1
+
+    def _columns(self, camera: str, picture: Picture, row: Row) -> dict[str, Any]:
+        values: dict[str, tuple[Any, float]] = {
+            "t_capture": (np.int64, picture.t_capture),
+            "seq": (np.int64, picture.seq),
+            "exposure": (np.int64, picture.exposure),
+            "skew_ms": (np.float32, (picture.t_capture - row.time) / 1e6),
+            "gap_ms": (np.float32, row.gap_ms[camera]),
+        }
+        return {schema.column(camera, name): np.array([x], kind) for name, (kind, x) in values.items()}
 
     def _decode(self, camera: str, picture: Picture) -> tuple[Picture | None, Pixels | None]:
         known = self._last.get(camera)
@@ -127,6 +133,7 @@ class EpisodeWriter:
         """
         if self._rows < 2:  # of a single picture LeRobot computes no statistics, and such a dataset breaks
             raise Incomplete("it is too short: fewer than two rows")
+        self._dataset.writer.episode_buffer["next.done"][-1] = np.array([True])
         dropped = sum(self._dataset.writer._streaming_encoder._dropped_frames.values())
         self._dataset.save_episode()
         self._dataset.finalize()
@@ -141,23 +148,35 @@ class EpisodeWriter:
         return self._rows
 
     def _verify(self) -> None:
+        """Read back what a reader of the dataset needs: footers, row count, every video's first and last
+        picture."""
         meta, latest = self._dataset.meta, self._dataset.meta.latest_episode
-        data = self._root / meta.data_path.format(
-            chunk_index=latest["data/chunk_index"][0], file_index=latest["data/file_index"][0]
-        )
-        rows = pq.read_metadata(data).num_rows
+
+        def place(key: str) -> dict[str, int]:
+            return {name: latest[f"{key}/{name}"][0] for name in ("chunk_index", "file_index")}
+
+        rows = pq.read_metadata(self._root / meta.data_path.format(**place("data"))).num_rows
         if rows != self._rows:
             raise Incomplete(f"{rows} of {self._rows} rows were written")
+        pq.read_metadata(self._root / DEFAULT_EPISODES_PATH.format(**place("meta/episodes")))
         for key in meta.video_keys:
-            video = self._root / str(meta.video_path).format(
-                video_key=key,
-                chunk_index=latest[f"videos/{key}/chunk_index"][0],
-                file_index=latest[f"videos/{key}/file_index"][0],
+            path = str(meta.video_path).format(video_key=key, **place(f"videos/{key}"))
+            self._verify_video(key, self._root / path)
+
+    def _verify_video(self, key: str, path: Path) -> None:
+        with av.open(str(path)) as container:
+            times = [packet.pts or 0 for packet in container.demux(video=0) if packet.size > 0]
+        if len(times) != self._rows:
+            raise Incomplete(f"{len(times)} of {self._rows} pictures of {key} were written")
+        with av.open(str(path)) as container:
+            if next(container.decode(video=0), None) is None:
+                raise Incomplete(f"the first picture of {key} does not decode")
+            container.seek(max(t for t in times if t is not None), stream=container.streams.video[0])
+            last = max(
+                (frame.pts for frame in container.decode(video=0) if frame.pts is not None), default=None
             )
-            with av.open(str(video)) as container:
-                pictures = sum(packet.size > 0 for packet in container.demux(video=0))
-            if pictures != self._rows:
-                raise Incomplete(f"{pictures} of {self._rows} pictures of {key} were written")
+            if last != max(t for t in times if t is not None):
+                raise Incomplete(f"the last picture of {key} does not decode")
 
     def abandon(self) -> None:
         """Stop writing; the folder may be removed afterwards."""
@@ -166,3 +185,20 @@ class EpisodeWriter:
             self._dataset.finalize()
         except Exception as e:  # the disk may be full here too, and what it writes is thrown away
             log.debug("while abandoning: %s", e)
+
+
+def _row_columns(row: Row) -> dict[str, Any]:
+    """What a row says beside pictures and joints; without a valid reward the probability is -1."""
+    judged = row.reward if row.reward is not None and row.reward.valid else None
+    probability = judged.probability if judged and judged.probability is not None else -1.0
+    values: dict[str, float] = {
+        "next.reward": float(judged is not None and judged.decision),
+        "next.done": False,  # of the last row: finish()
+        "gripwire.state.gap_ms": row.gap_ms["state"],
+        "gripwire.intervention": int(row.intervention),
+        "gripwire.verdict": row.verdict,
+        "gripwire.reward.probability": probability,
+        "gripwire.reward.logit": judged.logit if judged and judged.logit is not None else 0.0,
+        "gripwire.reward.epoch": judged.epoch if judged else -1,
+    }
+    return {name: np.array([value], schema.PER_ROW[name]) for name, value in values.items()}

@@ -1,9 +1,6 @@
 """The preview in a terminal: the model's input in half blocks, and a line of figures."""
 
-import select
 import sys
-import termios
-import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
@@ -12,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gripwire.cli.keys import Keys
 from gripwire_reward.preview.feed import Shown
 
 COLUMNS = 64
@@ -51,6 +49,7 @@ class Terminal:
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
         self._out = out
+        self._keys = Keys()
 
     def show(self, shown: Shown, threshold: float, said: str) -> None:
         picture = shown.picture if shown.sees is None else shown.sees
@@ -62,20 +61,13 @@ class Terminal:
     @contextmanager
     def keys(self) -> Iterator["Terminal"]:
         """Read keys one by one, and leave the terminal as it was."""
-        if not sys.stdin.isatty():
+        with self._keys:
+            if self._keys.there:
+                self._out.write("\x1b[2J")
             yield self
-            return
-        before = termios.tcgetattr(sys.stdin)
-        try:
-            tty.setcbreak(sys.stdin)
-            self._out.write("\x1b[2J")
-            yield self
-        finally:
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        if self._keys.there:
             self._out.write("\x1b[0m\r\n")
 
     def pressed(self) -> str:
         """The key that was pressed meanwhile; empty for none."""
-        if sys.stdin.isatty() and select.select([sys.stdin], [], [], 0)[0]:
-            return sys.stdin.read(1)
-        return ""
+        return self._keys.pressed()

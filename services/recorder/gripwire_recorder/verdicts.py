@@ -1,0 +1,124 @@
+"""What people said about episodes, and the label file that is made of it."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from gripwire.errors import UserError
+from gripwire.files import make_folder, write_whole
+from gripwire.messages import MarkEpisode
+
+
+def verdict(command: MarkEpisode) -> dict[str, Any]:
+    """As it is kept."""
+    return {"success": command.success, "reject": command.reject, "by": command.by, "t": time.time()}
+
+
+def last(given: Sequence[dict[str, Any]]) -> Literal["", "success", "failure"]:
+    """The last word about an episode, leaving aside whether it is to be used."""
+    words = [each["success"] for each in given if not each.get("reject")]
+    return "" if not words else "success" if words[-1] else "failure"
+
+
+def file_of(labels: Path, dataset: str) -> Path:
+    """Where verdicts are kept that came when their episode was over."""
+    return labels / f"{dataset}.verdicts.jsonl"
+
+
+def keep(labels: Path, dataset: str, episode: int, given: dict[str, Any]) -> None:
+    """Append a verdict about a saved episode, durably."""
+    make_folder(labels)
+    with open(file_of(labels, dataset), "a") as file:
+        file.write(json.dumps({"episode": episode, **given}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def label_file(dataset: Path, labels: Path, out: Path) -> tuple[int, list[int]]:
+    """Write ``out``, a label file of a recorded dataset, from the verdicts given while it was recorded.
+
+    Returns how many episodes it labels, and those that still need a person: without a verdict, or a success
+    of which nobody said from when on.
+
+    Raises:
+        UserError: it is no recorded dataset, no verdict was given, or ``out`` exists.
+    """
+    if out.exists():
+        raise UserError(f"{out} exists already and is never overwritten; choose another name")
+    said = _said(dataset, file_of(labels, dataset.name))
+    ranges = _ranges(dataset)
+    entries: dict[str, Any] = {}
+    exclude, open_ = [], []
+    for episode, words in sorted(said.items()):
+        marked = ranges.get(episode, [])
+        if words.rejected:
+            exclude.append(episode)
+        elif words.afterwards == "failure" or (words.meanwhile == "failure" and not marked):
+            entries[str(episode)] = None
+        elif marked:
+            entries[str(episode)] = {"ranges": marked}
+        else:
+            open_.append(episode)
+    if not entries:
+        raise UserError(
+            f"{dataset}: nobody has said of an episode from when on it succeeded, or that it failed; "
+            "`gripwire recorder mark` does, while it is recorded"
+        )
+    content: dict[str, Any] = {"dataset_path": os.path.relpath(dataset, out.parent), "episodes": entries}
+    if exclude:
+        content["exclude"] = exclude
+    write_whole(out, json.dumps(content, indent=2) + "\n")
+    return len(entries), open_
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What was said of an episode: while it was recorded (about a moment) and afterwards (as a whole)."""
+
+    meanwhile: str
+    afterwards: str
+    rejected: bool
+
+
+def _said(dataset: Path, late: Path) -> dict[int, _Words]:
+    notes = dataset / "meta" / "gripwire.jsonl"
+    try:
+        lines = [json.loads(line) for line in notes.read_text().splitlines()]
+    except (OSError, ValueError) as e:
+        raise UserError(f"{dataset} was not recorded by gripwire: {notes} cannot be read") from e
+    after: dict[int, list[dict[str, Any]]] = {}
+    for text in late.read_text().splitlines() if late.exists() else ():
+        line = json.loads(text)
+        after.setdefault(int(line["episode"]), []).append(line)
+    said = {}
+    for line in lines:
+        episode = int(line["episode"])
+        afterwards = after.get(episode, [])
+        rejected = any(word.get("reject") for word in afterwards)
+        said[episode] = _Words(last(line.get("verdicts", [])), last(afterwards), rejected)
+    return said
+
+
+def _ranges(dataset: Path) -> dict[int, list[list[int | None]]]:
+    """By episode the rows that a person called a success while they were recorded, ends inclusive."""
+    found: dict[int, list[list[int | None]]] = {}
+    for path in sorted((dataset / "data").rglob("*.parquet")):
+        columns = ["episode_index", "frame_index", "gripwire.verdict"]
+        if not set(columns) <= set(pq.read_schema(path).names):
+            continue
+        table = pq.read_table(path, columns=columns).to_pydict()
+        for episode, frame, value in zip(*(table[name] for name in columns), strict=True):
+            mine = found.setdefault(int(episode), [])
+            if value != 1:
+                continue
+            if mine and mine[-1][1] == frame - 1:
+                mine[-1][1] = frame
+            else:
+                mine.append([frame, frame])
+    return found
