@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from gripwire.messages import JOINTS
@@ -83,19 +82,6 @@ class Servos:
             yield
         finally:
             handler.setPacketTimeout = usual
-
-    def models(self, patience_s: float) -> dict[str, int]:
-        """The model number of each motor that answers a ping within ``patience_s`` (three pings at least)."""
-        found: dict[str, int] = {}
-        deadline, rounds = time.monotonic() + patience_s, 0
-        while len(found) < len(JOINTS) and (rounds < 3 or time.monotonic() < deadline):
-            rounds += 1
-            for joint in JOINTS:
-                # The driver's own repetition would take a late answer to one ping for one to the next.
-                with suppress(MotorError):
-                    if joint not in found and (model := self.ask(partial(self._bus.ping, joint))) is not None:
-                        found[joint] = int(model)
-        return found
 
     def positions(self, joints: list[str]) -> dict[str, float]:
         """Present positions in LeRobot's units, in one transfer. (Alarms are not looked at here.)"""
