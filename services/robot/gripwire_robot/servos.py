@@ -1,7 +1,6 @@
 """LeRobot's Feetech bus, one exchange at a time, with its many kinds of failure made two."""
 
 import termios
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
