@@ -65,6 +65,9 @@ def bench_environment(settings: Settings) -> dict[str, str]:
         "GRIPWIRE_ROBOT__PORT": str(bench / "follower"),
         "GRIPWIRE_ROBOT__ID": "bench",
         "GRIPWIRE_ROBOT__CALIBRATION_DIR": str(bench / "calibration"),
+        "GRIPWIRE_ROBOT__LEADER_PORT": str(bench / "leader"),
+        "GRIPWIRE_ROBOT__LEADER_ID": "bench",
+        "GRIPWIRE_ROBOT__LEADER_CALIBRATION_DIR": str(bench / "calibration"),
     }
 
 

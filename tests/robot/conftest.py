@@ -45,6 +45,11 @@ class Device:
         """Share of its torque that a motor gives, -1..1, where a test says so."""
         self.moved_by = dict.fromkeys(JOINTS, 0.0)
         self.refuses_torque_off: set[str] = set()
+        self.off_at: dict[str, float] = {}
+        """When torque went off at each servo that has none now, monotonic seconds."""
+        self.goal_at = 0.0
+        """When a goal register changed last while torque was on."""
+        self._goals: dict[str, int] = {}
         self.turned = threading.Condition()
         """Notified after each step of the servos; they step whenever something is read or written."""
         self._then = time.monotonic()
@@ -65,6 +70,7 @@ class Device:
 
     def _step(self) -> None:
         now = time.monotonic()
+        self._note(now)
         step, self._then = SPEED * (now - self._then), now
         for name, servo in self.servos.items():
             if name in self.refuses_torque_off:
@@ -75,6 +81,17 @@ class Device:
                 self.moved_by[name] += abs(by)
             encoder = round(self.at[name]) + servo.get("Homing_Offset")
             servo.sense(encoder, 0.0, self.load.get(name, 0.0), self.temperature[name])
+
+    def _note(self, now: float) -> None:
+        goals = {name: servo.get("Goal_Position") for name, servo in self.servos.items() if servo.torque}
+        if any(self._goals.get(name, goal) != goal for name, goal in goals.items()):
+            self.goal_at = now
+        self._goals = goals
+        for name, on in self.torque.items():
+            if on:
+                self.off_at.pop(name, None)
+            else:
+                self.off_at.setdefault(name, now)
 
     def plug(self) -> None:
         self._bus = ServoBus(self.chain, self.port)

@@ -180,13 +180,13 @@ def test_corrupt_packets_fail_some_reads_and_the_rest_are_right(arm: Any, bench:
 
 def test_a_hot_servo_shows_its_temperature_and_lets_its_joint_go(arm: Any, bench: Bench) -> None:
     arm.bus.enable_torque()
-    bench.follower.heat({2})
+    bench.follower.heat({2: 85.0})
     hot = arm.bus.sync_read("Present_Temperature", normalize=False)
     assert hot["shoulder_lift"] > 80 > hot["elbow_flex"]
     with pytest.raises(RuntimeError):  # its error byte reaches LeRobot with the next acknowledged packet
         arm.bus.write("Torque_Enable", "shoulder_lift", 1)
     assert bench.world.model.actuator_gainprm[1, 0] == 0
-    bench.follower.heat(set())
+    bench.follower.heat({})
     assert bench.world.model.actuator_gainprm[1, 0] > 0
 
 

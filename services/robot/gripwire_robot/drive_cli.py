@@ -13,9 +13,12 @@ import typer
 from gripwire.cli import options
 
 if TYPE_CHECKING:
-    from gripwire.messages import Health, RobotAction
+    from gripwire.messages import RobotAction
 
 By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who drives; this command's own name.")]
+
+
+Name = Annotated[str, typer.Option("--by", metavar="NAME", help="Who drives.")]
 
 
 class OnOff(StrEnum):
@@ -28,7 +31,8 @@ class OnOff(StrEnum):
 def drive(
     config: options.Config = None,
     port_base: options.PortBase = None,
-    by: By = "",
+    *,
+    by: Name,
     lease_s: Annotated[float, typer.Option("--lease", help="Seconds; each goal begins them anew.")] = 5.0,
     force: Annotated[bool, typer.Option("--force", help="Take it from whoever has it.")] = False,
 ) -> None:
@@ -38,7 +42,7 @@ def drive(
     typer.echo(_ask(options.load(config, None, port_base), Drive(by=by, lease_s=lease_s, force=force)).text)
 
 
-def yield_(config: options.Config = None, port_base: options.PortBase = None, by: By = "") -> None:
+def yield_(config: options.Config = None, port_base: options.PortBase = None, *, by: Name) -> None:
     """Let go of the arm for NAME; it stays where it was sent."""
     from gripwire.messages import Yield
 
@@ -62,9 +66,10 @@ def teleop(
     by: By = "",
     json: options.Json = False,
 ) -> None:
-    """Drive the follower by the leader arm until Ctrl+C; shows rate and latency (leader read to goal written).
+    """Drive the follower by the leader arm until Ctrl+C; shows rate and latency.
 
-    Exit code 1 when something else ended it: the leader was unplugged, a joint was blocked, another held the arm.
+    The latency is from reading the leader to the goal written. Exit code 1 when something else ended it: the
+    leader was unplugged, a joint was blocked, somebody stopped the arm.
     """
     from gripwire.errors import UserError
     from gripwire.messages import Teleoperate

@@ -30,6 +30,7 @@ BAUD = 1_000_000
 BROADCAST, WRITE, SYNC_WRITE, TORQUE_ENABLE = 0xFE, 0x03, 0x83, 40
 ANSWER_S = 0.015
 """A servo answers in 1 to 2 ms."""
+DYING_S = 0.5
 PAUSE_S, GIVE_UP_S = 0.05, 30.0
 """Between two rounds over the motors that have not answered, and when to stop trying."""
 
@@ -67,11 +68,15 @@ def watch(seconds: float) -> str:
 
 
 def cut(port: str, hung: bool, say: "Say") -> bool:
-    """Cut torque at every motor, in rounds, until each has acknowledged it; whether all have."""
+    """Cut torque at every motor, in rounds, until each has acknowledged it; whether all have.
+
+    At first whoever has the port's lock is the service that dies or hangs: the pipe ends a moment before the
+    kernel takes the lock away. Later it is a new one, which takes a second to start.
+    """
     left, began, told = list(MOTORS), time.monotonic(), ""
     while left and time.monotonic() - began < GIVE_UP_S:
         try:
-            with _open(port, hung) as line:
+            with _open(port, respect=not hung and time.monotonic() - began > DYING_S) as line:
                 left = _round(line, left)
         except BlockingIOError:
             say("a robot service has taken the arm up again: it is in charge")
@@ -85,10 +90,14 @@ def cut(port: str, hung: bool, say: "Say") -> bool:
     return not left
 
 
-def _open(port: str, hung: bool) -> serial.Serial:
-    """The port; a service that hangs still has it, and its lock, but a dead one has neither."""
+def _open(port: str, respect: bool) -> serial.Serial:
+    """The port; ``respect`` the lock of another service.
+
+    Raises:
+        BlockingIOError: another has it.
+    """
     line = serial.Serial(port, BAUD, timeout=ANSWER_S, write_timeout=0.1)
-    if not hung:
+    if respect:
         try:
             fcntl.flock(line.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:

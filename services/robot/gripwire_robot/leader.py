@@ -40,7 +40,7 @@ class Leader:
         self._settings = settings
         self._changed = threading.Condition()
         self._sample: Sample | None = None
-        self._trouble = "the leader is not connected yet"
+        self._trouble = ""
         self._past: deque[Sample] = deque()
         self._followed = threading.Event()
         self._stop = threading.Event()

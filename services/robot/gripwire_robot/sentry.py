@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from gripwire.service import Runtime
-from gripwire_robot import guard
+from gripwire_robot import guard, ports
 from gripwire_robot.settings import Robot
 
 TOLD_S = 5.0
@@ -21,16 +21,18 @@ class Sentry:
     def __init__(self, runtime: Runtime, settings: Robot) -> None:
         self._runtime, self._settings = runtime, settings
         self._process: subprocess.Popen[bytes] | None = None
+        self._port = ""
         self._died = -TOLD_S
 
     def start(self) -> None:
         """Before torque comes on for the first time."""
+        self._port = ports.find(str(self._settings.port))
         style = self._runtime.settings.bus.log
         if style == "auto":
             style = "text" if sys.stderr.isatty() else "json"
         command = [
             sys.executable, "-I", str(Path(guard.__file__)),
-            str(self._settings.port), f"{self._settings.guard_s:g}", style,
+            self._port, f"{self._settings.guard_s:g}", style,
         ]  # fmt: skip
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
@@ -53,6 +55,12 @@ class Sentry:
     def wait(self) -> None:
         """The service will be busy for a while."""
         self._write(guard.WAIT)
+
+    def port_is_back(self) -> None:
+        """An adapter that was plugged in again may have another name."""
+        if ports.find(str(self._settings.port)) != self._port:
+            self.goodbye()
+            self.start()
 
     def goodbye(self) -> None:
         """Torque is off: there is nothing left to guard."""

@@ -55,6 +55,8 @@ class RobotService:
         self._protection = Protection(self._settings)
         self._sentry = Sentry(runtime, self._settings)
         self._released = False
+        self._cut_by_guard = ""
+        """What happened, until somebody turns torque on again."""
         self._relaxed = False
         self._ticks = 0
 
@@ -216,8 +218,11 @@ class RobotService:
         unread = [joint for joint in position if joint not in self._arm.position]
         if unread or all(joint in self._arm.silent for joint in position):
             raise UserError(f"{', '.join(unread or position)} does not answer; see `gripwire robot status`")
-        if self._tell.verdict.hot:
-            raise UserError(self._tell.verdict.hot)
+        self._must_be_fit()
+
+    def _must_be_fit(self) -> None:
+        if why := self._tell.verdict.hot or self._cut_by_guard:
+            raise UserError(why)
 
     def _wake(self) -> None:
         """A goal for a limp arm turns torque on first, each joint where it is, as LeRobot does on connect."""
@@ -251,7 +256,7 @@ class RobotService:
             failed = self._arm.hold(keep)
         except PortLost as e:
             raise self._refuse(e) from e
-        self._released = False
+        self._released, self._cut_by_guard = False, ""
         self._pursuit.taken("hold", keep)
         if failed:
             raise UserError(f"not every motor holds: {listed(failed)}")
@@ -308,8 +313,7 @@ class RobotService:
         self._must_be_connected()
         if self._teleop.mode:
             raise UserError(f"the leader drives already: {self._teleop.mode}")
-        if self._tell.verdict.hot:
-            raise UserError(self._tell.verdict.hot)
+        self._must_be_fit()
 
     def _begin_leading(self) -> None:
         self._wake()
@@ -346,6 +350,7 @@ class RobotService:
     def _take_up(self) -> None:
         self._sentry.wait()
         if self._port.take_up(limp=self._released):
+            self._sentry.port_is_back()
             self._pursuit.taken("hold")
 
     def _guard_has_cut(self) -> None:
@@ -355,8 +360,9 @@ class RobotService:
         self._teleop.end()
         why = f"the robot service did not turn for {self._settings.guard_s:g} s: its guard cut torque"
         self._pursuit.goal.reason = why
-        self._lease.stopped(why, "", time.monotonic())
-        self._runtime.problem("halt", f"{why}; `gripwire robot hold` turns it on again")
+        self._cut_by_guard = f"{why}; `gripwire robot hold` turns it on again"
+        self._lease.end()
+        self._runtime.problem("halt", self._cut_by_guard)
         self._arm.holding = False
 
     # --- the end --------------------------------------------------------------------------------------

@@ -41,8 +41,10 @@ class Teleop:
             raise UserError(
                 "no leader arm is set: give --leader-port or set `leader_port` in [robot] of gripwire.toml"
             )
-        if self._leader.trouble:
-            raise UserError(self._leader.trouble)
+        if self._leader.trouble or self._leader.sample is None:
+            raise UserError(
+                self._leader.trouble or "the leader arm is not connected yet: try again in a second"
+            )
         self.mode, self._since = mode, clock.monotonic_ns()
         self.catch_up()
         self._leader.follow(True)

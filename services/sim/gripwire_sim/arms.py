@@ -11,7 +11,7 @@ from gripwire_sim.world import REST, World
 
 FULL_TORQUE = 2.94
 """N m: what so101-nexus's model of the STS3215 gives at most."""
-ROOM_C, RISE_C, HOT_C = 31.0, 35.0, 85.0
+ROOM_C, RISE_C = 31.0, 35.0
 _THERMAL_S = 240.0
 USUAL_V = 7.4
 
@@ -35,7 +35,8 @@ class Follower:
 
     def __init__(self, world: World) -> None:
         self.chain = Chain(_servos(), self._sense, self._drive)
-        self.hot: set[int] = set()
+        self.hot: dict[int, float] = {}
+        """Servo -> degrees Celsius, where it is hotter than its work makes it."""
         self._world = world
         self._warmth = np.zeros(6)
         self._sensed = time.monotonic()
@@ -54,7 +55,7 @@ class Follower:
                 joints.steps_of(joint, float(now.q[i])),
                 float(np.degrees(now.velocity[i])) * joints.STEPS_PER_DEGREE,
                 float(load[i]),
-                HOT_C if joint.id in self.hot else ROOM_C + RISE_C * float(self._warmth[i]),
+                self.hot.get(joint.id, ROOM_C + RISE_C * float(self._warmth[i])),
             )
         if was_hot != [servo.error for servo in self.chain.servos.values()]:
             self._drive()  # an overheated servo lets go by itself
@@ -71,21 +72,40 @@ class Follower:
             servo.supply = round(10 * volts)
         self._sense()
 
-    def heat(self, hot: set[int]) -> None:
-        """Overheat exactly these servos."""
+    def heat(self, hot: dict[int, float]) -> None:
+        """Heat exactly these servos to so many degrees Celsius."""
         self.hot = hot
         self._sense()
 
+    def jam(self, joints: set[int]) -> None:
+        """Block exactly these joints, 0 to 5."""
+        self._world.jammed = joints
+        self._drive()
+
 
 class Leader:
-    """Six servos on a leader arm. Nobody holds it: it stays where it is, and goes where it is told."""
+    """Six servos on a leader arm. It stays where it is, goes where it is told, and where a hand takes it."""
 
     def __init__(self, q: NDArray[np.float64] = REST) -> None:
         self.chain = Chain(_servos(), self._sense, self._sense)
         self._q = np.array(q, dtype=float)
+        self._hand = (self._q, self._q, 0.0, 0.0)
+        """From where, to where, since when and for how long a hand moves it."""
+        self._sense()
+
+    def move(self, position: dict[str, float], seconds: float) -> None:
+        """A hand takes it to ``position`` (LeRobot's units; joints not named stay) within ``seconds``."""
+        self._sense()
+        end = joints.to_radians(joints.to_lerobot(self._q) | position)
+        self._hand = (self._q.copy(), np.clip(end, joints.LOW, joints.HIGH), time.monotonic(), seconds)
         self._sense()
 
     def _sense(self) -> None:
+        start, end, since, seconds = self._hand
+        if since:
+            x = min((time.monotonic() - since) / seconds, 1.0) if seconds else 1.0
+            self._q = start + (end - start) * x**3 * (10 - 15 * x + 6 * x**2)  # least jerk
+            self._hand = self._hand if x < 1 else (end, end, 0.0, 0.0)
         for i, (joint, servo) in enumerate(zip(joints.TABLE, self.chain.servos.values(), strict=True)):
             if servo.torque:
                 self._q[i] = joints.radians_of(joint, servo.goal)

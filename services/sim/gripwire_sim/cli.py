@@ -17,6 +17,9 @@ class FaultName(StrEnum):
     CAMERA_FREEZE = "camera-freeze"
     SERVO_SILENT = "servo-silent"
     SERVO_HOT = "servo-hot"
+    SERVO_JAM = "servo-jam"
+    PORT_GONE = "port-gone"
+    LEADER_GONE = "leader-gone"
     CORRUPT = "corrupt"
     LAMP = "lamp"
     SUPPLY = "supply"
@@ -80,7 +83,10 @@ def fault(
     joint: Annotated[str, typer.Option(help="servo-*: the joint's name or number, 1 to 6.")] = "",
     value: Annotated[
         float | None,
-        typer.Option(help="corrupt: share of packets (0.05); lamp: of its light (0.3); supply: volts (12)."),
+        typer.Option(
+            help="corrupt: share of packets (0.05); lamp: of its light (0.3); supply: volts (12); "
+            "servo-hot: Celsius (85); *-gone: seconds (until `clear`)."
+        ),
     ] = None,
     config: options.Config = None,
     port_base: options.PortBase = None,
@@ -95,6 +101,30 @@ def fault(
     done: Done = control.request(
         settings.topics.control("sim"), "sim", Fault(what=what.value, value=much, joint=joint)
     )
+    typer.echo(done.text)
+
+
+@app.command()
+def leader(
+    position: Annotated[
+        list[str], typer.Argument(metavar="JOINT=DEGREES...", help="e.g. wrist_roll=30 gripper=80")
+    ],
+    seconds: Annotated[float, typer.Option(help="How long the hand takes.")] = 1.0,
+    config: options.Config = None,
+    port_base: options.PortBase = None,
+) -> None:
+    """Be the hand that moves the bench's leader arm; joints that are not named stay."""
+    from gripwire import control
+    from gripwire.errors import UserError
+    from gripwire.messages import Done, MoveLeader
+
+    try:
+        wanted = {joint: float(value) for joint, value in (text.split("=") for text in position)}
+    except ValueError:
+        raise UserError(f"{' '.join(position)}: write each joint as in wrist_roll=30") from None
+    settings = options.load(config, None, port_base)
+    command = MoveLeader(position=wanted, seconds=seconds)
+    done: Done = control.request(settings.topics.control("sim"), "sim", command)
     typer.echo(done.text)
 
 

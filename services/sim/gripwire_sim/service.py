@@ -1,6 +1,7 @@
 """`gripwire sim run`: the bench as devices, and the commands that lay out a scene or break something."""
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gripwire.errors import UserError
-from gripwire.messages import JOINTS, Bench, Command, Done, Fault, Reply, ResetBench
+from gripwire.messages import JOINTS, Bench, Command, Done, Fault, MoveLeader, Reply, ResetBench
 from gripwire.service import Runtime
 from gripwire_sim.settings import SimSettings
 
@@ -22,6 +23,8 @@ log = logging.getLogger("gripwire.sim")
 
 FOLDER = "sim"
 """Below the data root: ``follower`` and ``leader`` (serial ports) and ``calibration/bench.json``."""
+FOLLOWER, LEADER = "follower", "leader"
+HOT_C = 85.0
 _JUDGE_EVERY_S = 3.0
 
 
@@ -35,12 +38,15 @@ class SimService:
         self._settings = runtime.settings.section("sim", SimSettings)
         self._folder = runtime.settings.data / FOLDER
         self._stop = threading.Event()
-        self._open: list[Web | ServoBus | Camera] = []
+        self._open: list[Web | Camera] = []
+        self._buses: dict[str, ServoBus] = {}
+        self._plug_at: dict[str, float] = {}
+        """When a port that is gone comes back, by name (monotonic s)."""
         self._judged = (0.0, 0)
 
     @property
     def commands(self) -> dict[type[Command], Callable[[Any], Reply]]:
-        return {ResetBench: self._reset, Fault: self._fault}
+        return {ResetBench: self._reset, MoveLeader: self._move_leader, Fault: self._fault}
 
     def setup(self) -> None:
         try:
@@ -86,8 +92,8 @@ class SimService:
         self._open.append(mjpeg.serve(self._camera, topics.host, topics.sim_camera_port()))
         self._open.append(truth.serve(self._ledger, topics.host, topics.sim_truth_port()))
         joints.write_calibration(self._folder / "calibration")
-        self._open.append(ServoBus(self._follower.chain, self._folder / "follower"))
-        self._open.append(ServoBus(self._leader.chain, self._folder / "leader"))
+        self._buses[FOLLOWER] = ServoBus(self._follower.chain, self._folder / FOLLOWER)
+        self._buses[LEADER] = ServoBus(self._leader.chain, self._folder / LEADER)
         log.info(
             "camera http://%s:%d/, follower %s, leader %s, calibration in %s (id `bench`)",
             topics.host, topics.sim_camera_port(), self._folder / "follower", self._folder / "leader",
@@ -99,6 +105,7 @@ class SimService:
             raise self._camera.failure
         if not self._physics.is_alive():
             raise RuntimeError("the simulation has stopped by itself")
+        self._plug()
         counts, chain = self._runtime.counts, self._follower.chain
         counts["exposures"] = self._camera.exposures
         counts["exposures_late"] = self._camera.late
@@ -133,12 +140,23 @@ class SimService:
         self._world.reset(scene)
         return Bench(seed=scene.seed, cube=scene.cube, cube_yaw=scene.cube_yaw)
 
+    def _move_leader(self, command: MoveLeader) -> Done:
+        if unknown := [joint for joint in command.position if joint not in JOINTS]:
+            raise UserError(f"no joint `{unknown[0]}`; there are: {', '.join(JOINTS)}")
+        if not all(math.isfinite(value) for value in command.position.values()):
+            raise UserError("a position is a finite number for each joint")
+        self._leader.move(command.position, command.seconds)
+        return Done(text=f"a hand moves the leader, {command.seconds:g} s")
+
     def _fault(self, command: Fault) -> Done:
         faults: dict[str, Callable[[Fault], str]] = {
             "camera-drop": self._camera_drop,
             "camera-freeze": self._camera_freeze,
             "servo-silent": self._servo_silent,
             "servo-hot": self._servo_hot,
+            "servo-jam": self._servo_jam,
+            "port-gone": self._port_gone,
+            "leader-gone": self._leader_gone,
             "corrupt": self._corrupt,
             "lamp": self._lamp,
             "supply": self._supply,
@@ -165,8 +183,42 @@ class SimService:
 
     def _servo_hot(self, command: Fault) -> str:
         servo = _servo(command.joint)
-        self._follower.heat(self._follower.hot | {servo})
-        return f"servo {servo} ({JOINTS[servo - 1]}) is too hot and has let go"
+        celsius = command.value or HOT_C
+        if not 20 <= celsius <= 120:
+            raise UserError(f"`servo-hot` takes degrees Celsius from 20 to 120, not {celsius:g}")
+        self._follower.heat(self._follower.hot | {servo: celsius})
+        gone = " and has let go" if celsius > 70 else ""
+        return f"servo {servo} ({JOINTS[servo - 1]}) is at {celsius:g} C{gone}"
+
+    def _servo_jam(self, command: Fault) -> str:
+        servo = _servo(command.joint)
+        self._follower.jam(self._world.jammed | {servo - 1})
+        return f"something blocks servo {servo} ({JOINTS[servo - 1]})"
+
+    def _port_gone(self, command: Fault) -> str:
+        return self._unplug(FOLLOWER, command)
+
+    def _leader_gone(self, command: Fault) -> str:
+        return self._unplug(LEADER, command)
+
+    def _unplug(self, name: str, command: Fault) -> str:
+        """Pull a USB cable, for ``value`` seconds or until `clear`."""
+        if not 0 <= command.value <= 3600:
+            raise UserError(f"`{command.what}` takes seconds from 0 (until `clear`) to 3600")
+        if bus := self._buses.pop(name, None):
+            bus.close()
+        self._plug_at[name] = time.monotonic() + (command.value or math.inf)
+        return f"the {name}'s port is gone" + (f" for {command.value:g} s" if command.value else "")
+
+    def _plug(self) -> None:
+        """Put the cables back in for which it is time."""
+        from gripwire_sim.servo_bus import ServoBus
+
+        for name, at in list(self._plug_at.items()):
+            if time.monotonic() >= at:
+                arm = self._follower if name == FOLLOWER else self._leader
+                self._buses[name] = ServoBus(arm.chain, self._folder / name)
+                del self._plug_at[name]
 
     def _corrupt(self, command: Fault) -> str:
         self._follower.chain.corrupt = _share(command)
@@ -186,14 +238,17 @@ class SimService:
         self._camera.dropped = self._camera.frozen = False
         self._follower.chain.silent = set()
         self._follower.chain.corrupt = 0.0
-        self._follower.heat(set())
+        self._follower.heat({})
+        self._follower.jam(set())
+        self._plug_at = dict.fromkeys(self._plug_at, 0.0)
+        self._plug()
         self._follower.feed()
         self._world.dim(1.0)
         return "nothing is broken"
 
     def close(self, failed: bool) -> None:
         self._stop.set()
-        for opened in reversed(self._open):
+        for opened in [*self._buses.values(), *reversed(self._open)]:
             opened.close()
 
 

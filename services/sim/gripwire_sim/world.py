@@ -21,6 +21,8 @@ REST = np.radians([0.0, -90.0, 90.0, 37.8, 0.0, -10.0])
 """so101-nexus's rest pose: folded, jaw shut."""
 _LIMP_DAMPING, _LIMP_FRICTION = 4.0, 0.15
 """What a servo's gear train does to a limp joint (N m s/rad, N m): it sinks in a second or two."""
+_JAMMED_FRICTION = 50.0
+"""More than any servo overcomes, N m."""
 _CATCH_UP_S = 0.25
 
 
@@ -50,6 +52,8 @@ class World:
         self.data = mujoco.MjData(self.model)
         self.scene = Scene.draw(seed)
         self.lamp = 1.0
+        self.jammed: set[int] = set()
+        """Joints (0 to 5) that something blocks."""
         self.slipped_s = 0.0
         self.simulated_s = 0.0
         self._steps = round(TICK_S / self.model.opt.timestep)
@@ -98,6 +102,8 @@ class World:
             self.model.actuator_forcerange[joint] = self._force[joint] * strength
             self.model.dof_damping[joint] = self._damping[joint] if hold else _LIMP_DAMPING
             self.model.dof_frictionloss[joint] = self._friction[joint] if hold else _LIMP_FRICTION
+            if joint in self.jammed:
+                self.model.dof_frictionloss[joint] = _JAMMED_FRICTION
 
     def step_for(self, seconds: float) -> None:
         """Simulate ``seconds`` as fast as it goes, in whole ticks of :data:`TICK_S`."""
