@@ -131,11 +131,11 @@ class EpisodeState(Message):
     worst_skew_ms: float = Field(0.0, description="largest distance of a row's picture from its grid time")
     problem: str = ""
     recovered: int = Field(0, description="of `saved`, episodes that an earlier recorder was killed in")
-    verdict: Literal["", "success", "failure"] = Field("", description="a person's about this episode")
+    verdict: Literal["none", "success", "failure"] = Field("none", description="a person's about this episode")
     minutes_left: float | None = Field(None, description="until the disk is too full, at the present rate")
     session_episodes: int = Field(0, description="episodes that the session is to have; 0 without one")
     session_done: int = Field(0, description="of those, how many there are")
-    session_phase: Literal["", "reset", "recording"] = ""
+    session_phase: Literal["none", "reset", "recording"] = "none"
     session_left_s: float = Field(0.0, description="seconds that the phase still lasts")
 
 
@@ -148,6 +148,7 @@ class Label(Message):
     start: int = 0
     end: int | None = None
     by: str = ""
+    now: bool = Field(False, description="about the moment `t_capture` and what follows, not about a range")
 
 
 class Disagreement(Wire):

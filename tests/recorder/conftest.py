@@ -33,6 +33,7 @@ from gripwire.messages import (
     EpisodeState,
     Frame,
     Health,
+    Reward,
     RobotAction,
     RobotState,
     StartEpisode,
@@ -59,8 +60,9 @@ def joints(value: float) -> dict[str, float]:
 class Bench:
     """Publishes 30 jittered frames and 60 states and actions a second until closed.
 
-    The state of joint ``i`` at time t is ``t in s + i``, so that interpolation can be checked; the action is
-    the state of the moment it was sent, rounded down to a tenth of a second.
+    Every picture is judged: a success where its ``seq`` is odd, with a logit of ``seq``. The state of joint
+    ``i`` at time t is ``t in s + i``, so that interpolation can be checked; the action is the state of the
+    moment it was sent, rounded down to a tenth of a second.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -68,6 +70,8 @@ class Bench:
         self.camera = Publisher[Frame](topics["camera/gripper_cam"])
         self.state = Publisher[RobotState](topics["robot/state"])
         self.action = Publisher[RobotAction](topics["robot/action"])
+        self.reward = Publisher[Reward](topics["reward"])
+        self.intervention = False
         self.host: str | None = None
         self.valid = True
         self.size = (WIDTH, HEIGHT)
@@ -106,6 +110,13 @@ class Bench:
             )  # fmt: skip
             self._stop.wait(random_.uniform(0, 0.015))  # the way to the recorder takes its time
             self._send(self.camera, frame, jpeg)
+            odd = bool(frame.seq % 2)
+            judged = Reward(
+                valid=True, camera="gripper_cam", frame_seq=frame.seq, frame_boot=frame.boot, decision=odd,
+                logit=float(frame.seq), probability=0.75 if odd else 0.25, model="a-bundle", epoch=3,
+                t_capture=taken,
+            )  # fmt: skip
+            self._send(self.reward, judged)
             self.frames.append((taken, clock.monotonic_ns()))
 
     def _move(self) -> None:
@@ -113,7 +124,10 @@ class Bench:
             now = clock.monotonic_ns()
             t = self.seconds(now)
             self._send(self.state, RobotState(valid=True, position=joints(t), t_capture=now))
-            sent = RobotAction(valid=True, position=joints(int(t * 10) / 10), source="script", t_capture=now)
+            sent = RobotAction(
+                valid=True, position=joints(int(t * 10) / 10), source="script", t_capture=now,
+                intervention=self.intervention,
+            )  # fmt: skip
             self._send(self.action, sent)
             self.goals.append((now, sent.position[JOINTS[0]]))
 
@@ -129,7 +143,7 @@ class Bench:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        for publisher in (self.camera, self.state, self.action):
+        for publisher in (self.camera, self.state, self.action, self.reward):
             publisher.close()
 
 

@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from gripwire.messages import DiscardEpisode, StartEpisode, StopEpisode
+from gripwire.errors import UserError
+from gripwire.messages import DiscardEpisode, MarkEpisode, StartEpisode, StartSession, StopEpisode
 
 CAMERA = "gripwire.gripper_cam."
 IN_TIME_NS = 100_000_000  # rows are settled 0.2 s behind: what was sent by then has long arrived
@@ -88,6 +89,30 @@ def test_columns_are_lerobots_own_and_named_as_it_names_them(recorded):
     assert recorded[2].fps == 10 and recorded[2].robot_type == "so_follower"
 
 
+def test_the_reward_of_a_row_is_that_of_its_own_picture(recorded, rows):
+    seq = rows[CAMERA + "seq"]
+    assert (rows["next.reward"] == seq % 2).all()
+    assert (rows["gripwire.reward.logit"] == seq).all() and (rows["gripwire.reward.epoch"] == 3).all()
+    assert np.allclose(rows["gripwire.reward.probability"], np.where(seq % 2, 0.75, 0.25))
+    assert [note["models"] for note in recorded[0].notes()] == [{"3": "a-bundle"}] * 3
+
+
+def test_only_the_last_row_of_an_episode_is_done(recorded, rows):
+    assert np.flatnonzero(rows["next.done"]).tolist() == (np.cumsum(recorded[2].lengths) - 1).tolist()
+
+
+def test_each_row_says_how_far_apart_the_messages_beside_it_are(recorded, rows):
+    taken = np.array([taken for taken, _ in recorded[1].frames])
+    right = np.searchsorted(taken, rows["time"].astype(np.int64))
+    gap = (taken[right.clip(0, len(taken) - 1)] - taken[right - 1]) / 1e6
+    told, known = rows[CAMERA + "gap_ms"], np.isclose(rows[CAMERA + "gap_ms"], gap, atol=0.1)
+    assert known.mean() > 0.9 and (told >= 0).all()  # of the first and last rows one side is missing
+    for note in recorded[0].notes():
+        mine = rows["episode_index"] == note["episode"]
+        assert note["worst_gap_ms"]["gripper_cam"] == pytest.approx(told[mine].max(), abs=1e-2)
+        assert note["hole"] is False
+
+
 def test_each_episode_has_its_task_and_its_session(recorded):
     rig, _, dataset, _ = recorded
     assert dataset.tasks == [["grasp the cube"], ["push the cube"], ["grasp the cube"]]
@@ -123,6 +148,42 @@ def test_a_discarded_episode_leaves_no_trace(rigs, open_with_lerobot):
     assert rig.record(0.5).episode == 1
     assert len(open_with_lerobot(rig.datasets / "grasps").lengths) == 2
     assert sorted(path.name for path in rig.datasets.iterdir()) == [".recorder.lock", "grasps"]
+
+
+def test_verdicts_and_interventions_stand_in_the_rows_from_their_moment_on(rigs, open_with_lerobot):
+    rig, bench = rigs()
+    rig.start(0.5)
+    assert rig.ask(MarkEpisode(success=True, by="me")) == "success from now on"
+    bench.intervention = True
+    rows = rig.until(lambda e: e.verdict == "success").rows
+    rig.until(lambda e: e.rows >= rows + 5)
+    bench.intervention = False
+    rig.ask(MarkEpisode(success=False))
+    rows = rig.until(lambda e: e.verdict == "failure").rows
+    rig.until(lambda e: e.rows >= rows + 5)
+    rig.stop()
+    columns = open_with_lerobot(rig.datasets / "grasps").columns
+    runs = [int(value) for value in columns["gripwire.verdict"]]
+    assert list(dict.fromkeys(runs)) == [-1, 1, 0] == sorted(set(runs), key=runs.index)
+    taken_over = np.flatnonzero(columns["gripwire.intervention"])
+    assert 3 <= len(taken_over) == taken_over[-1] - taken_over[0] + 1
+    assert [said["success"] for said in rig.notes()[0]["verdicts"]] == [True, False]
+
+
+def test_a_session_records_its_episodes_by_itself_and_each_has_its_verdict(rigs):
+    rig, _ = rigs()
+    plan = StartSession(
+        task="grasp", dataset="held", episodes=2, seconds=1.0, reset_seconds=0.5, success=True
+    )  # fmt: skip
+    rig.ask(plan)
+    with pytest.raises(UserError, match="a session is under way"):
+        rig.ask(StartEpisode(task="grasp", dataset="held"))
+    rig.until(lambda e: e.session_phase == "recording" and e.session_done == 0)
+    rig.until(lambda e: e.session_phase == "reset" and e.session_done == 1)
+    state = rig.until(lambda e: e.state == "idle" and e.saved == 2 and e.session_episodes == 0)
+    assert state.verdict == "success" and state.problem == ""
+    lengths = [note["rows"] for note in rig.notes("held")]
+    assert all(9 <= rows <= 20 for rows in lengths)  # a busy machine adds some
 
 
 def test_lost_and_broken_pictures_are_counted_and_the_rows_still_show_the_right_ones(rigs, open_with_lerobot):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gripwire.errors import UserError
-from gripwire.messages import MarkEpisode
+from gripwire.messages import Label, MarkEpisode
 from gripwire.recording.follow import Follower
 from gripwire.service import Runtime
 from gripwire_recorder import journal, schema, verdicts
@@ -135,6 +135,17 @@ class Jobs:
         if job.done:
             verdicts.keep(self._labels, job.name, job.episode, given)
         return f"episode {job.episode} of dataset `{job.name}`"
+
+    def note(self, label: Label) -> None:
+        """Keep a person's verdict about a range of a saved episode."""
+        try:
+            info = self._store.info(label.dataset)
+        except (UserError, OSError):
+            info = None
+        if info is None or label.episode >= info["total_episodes"]:
+            log.warning("a label about episode %d of `%s`, which is not here", label.episode, label.dataset)
+            return
+        verdicts.keep(self._labels, label.dataset, label.episode, verdicts.of_label(label))
 
     # --- the loop -------------------------------------------------------------------------------------
 

@@ -108,7 +108,7 @@ def _cue(state: EpisodeState) -> str:
 
 def _status(state: EpisodeState) -> str:
     what = f"recording {state.rows} rows" if state.session_phase == "recording" else "reset"
-    verdict = f"  {state.verdict}" if state.verdict and state.session_phase == "recording" else ""
+    verdict = f"  {state.verdict}" if state.verdict != "none" and state.session_phase == "recording" else ""
     problem = f"  ! {state.problem}" if state.problem else ""
     return f"{what}  {state.session_left_s:4.0f} s left{verdict}{problem}"
 

@@ -184,7 +184,7 @@ class RecorderService:
             raise UserError("the episode is still being recorded: discard it, or reject it afterwards")
         if self._recording:
             label = Label(
-                valid=True, success=command.success, by=command.by, t_capture=clock.monotonic_ns(),
+                valid=True, success=command.success, by=command.by, now=True, t_capture=clock.monotonic_ns(),
                 t_publish=clock.monotonic_ns(), t_wall=time.time_ns(), host=clock.host_id(),
             )  # fmt: skip
             self._keep(self._recording, "label", Received(label, None, clock.monotonic_ns()), "")
@@ -286,6 +286,16 @@ class RecorderService:
             for open_ in (self._recording, *self._closing):
                 if open_:
                     self._keep(open_, arrived.topic, arrived.received, arrived.refusal)
+            if isinstance(arrived.received.message, Label):
+                self._note(arrived.received.message)
+
+    def _note(self, label: Label) -> None:
+        """A verdict from the bus about the episode that is being recorded, or about one that is saved."""
+        open_ = self._recording
+        if open_ and label.dataset in ("", open_.job.name) and label.episode in (-1, open_.job.episode):
+            open_.verdicts.append(verdicts.of_label(label))
+        elif label.dataset and label.episode >= 0 and not label.now:
+            self._jobs.note(label)
 
     def _keep(self, open_: _Open, topic: str, received: Received[Any], refused: str) -> None:
         open_.journal.write(topic, received)

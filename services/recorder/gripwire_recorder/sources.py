@@ -172,5 +172,5 @@ def offer(take: Take, received: Received[Any], host: str, with_pictures: bool = 
             take.no_action(message.t_publish if message.host == host else received.t_receive)
     elif isinstance(message, Reward):
         take.reward(message)
-    elif isinstance(message, Label) and not message.dataset and message.host == host:
+    elif isinstance(message, Label) and message.now and message.host == host:
         take.verdict(message.t_capture, message.success)

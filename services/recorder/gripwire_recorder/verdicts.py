@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from gripwire.errors import UserError
 from gripwire.files import make_folder, write_whole
-from gripwire.messages import MarkEpisode
+from gripwire.messages import Label, MarkEpisode
 
 
 def verdict(command: MarkEpisode) -> dict[str, Any]:
@@ -20,10 +20,16 @@ def verdict(command: MarkEpisode) -> dict[str, Any]:
     return {"success": command.success, "reject": command.reject, "by": command.by, "t": time.time()}
 
 
-def last(given: Sequence[dict[str, Any]]) -> Literal["", "success", "failure"]:
+def of_label(label: Label) -> dict[str, Any]:
+    """What a message on `label` says, as it is kept; without ``start`` it is about a moment."""
+    said = {"success": label.success, "by": label.by, "t": time.time()}
+    return said if label.now else said | {"start": label.start, "end": label.end}
+
+
+def last(given: Sequence[dict[str, Any]]) -> Literal["none", "success", "failure"]:
     """The last word about an episode, leaving aside whether it is to be used."""
     words = [each["success"] for each in given if not each.get("reject")]
-    return "" if not words else "success" if words[-1] else "failure"
+    return "none" if not words else "success" if words[-1] else "failure"
 
 
 def file_of(labels: Path, dataset: str) -> Path:
@@ -59,6 +65,8 @@ def label_file(dataset: Path, labels: Path, out: Path) -> tuple[int, list[int]]:
         marked = ranges.get(episode, [])
         if words.rejected:
             exclude.append(episode)
+        elif words.ranges:
+            entries[str(episode)] = {"ranges": words.ranges}
         elif words.afterwards == "failure" or (words.meanwhile == "failure" and not marked):
             entries[str(episode)] = None
         elif marked:
@@ -79,10 +87,12 @@ def label_file(dataset: Path, labels: Path, out: Path) -> tuple[int, list[int]]:
 
 @dataclass(frozen=True)
 class _Words:
-    """What was said of an episode: while it was recorded (about a moment) and afterwards (as a whole)."""
+    """What was said of an episode: while it was recorded (about a moment), afterwards (as a whole), and
+    about ranges of its rows that are success."""
 
     meanwhile: str
     afterwards: str
+    ranges: list[list[int | None]]
     rejected: bool
 
 
@@ -99,10 +109,30 @@ def _said(dataset: Path, late: Path) -> dict[int, _Words]:
     said = {}
     for line in lines:
         episode = int(line["episode"])
-        afterwards = after.get(episode, [])
-        rejected = any(word.get("reject") for word in afterwards)
-        said[episode] = _Words(last(line.get("verdicts", [])), last(afterwards), rejected)
+        meanwhile, afterwards = line.get("verdicts", []), after.get(episode, [])
+        said[episode] = _Words(
+            last([word for word in meanwhile if "start" not in word]),
+            last([word for word in afterwards if "start" not in word]),
+            _merged([word for word in (*meanwhile, *afterwards) if "start" in word]),
+            any(word.get("reject") for word in afterwards),
+        )
     return said
+
+
+def _merged(words: list[dict[str, Any]]) -> list[list[int | None]]:
+    """The ranges that were called a success, without overlap. Later words about a row win."""
+    edges = sorted({0, *(w["start"] for w in words), *(w["end"] + 1 for w in words if w["end"] is not None)})
+    found: list[list[int | None]] = []
+    for begin, after in zip(edges, [*edges[1:], None], strict=True):
+        about = [w for w in words if w["start"] <= begin and (w["end"] is None or w["end"] >= begin)]
+        if not about or not about[-1]["success"]:
+            continue
+        end = None if after is None else after - 1
+        if found and found[-1][1] == begin - 1:
+            found[-1][1] = end
+        else:
+            found.append([begin, end])
+    return found
 
 
 def _ranges(dataset: Path) -> dict[int, list[list[int | None]]]:
