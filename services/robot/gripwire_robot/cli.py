@@ -123,23 +123,23 @@ def status(
     """Joints, temperatures, faults; exit code 0 only when the state is valid."""
     from gripwire.bus import Latest
     from gripwire.errors import UserError
-    from gripwire.messages import Health, RobotState
+    from gripwire.messages import Health
+    from gripwire_robot import client
 
     topics = options.load(config, None, port_base).topics
-    with Latest(topics["robot/state"], RobotState) as states, Latest(topics["health/robot"], Health) as beats:
-        health, state = beats.wait(2.5), states.wait(1.0)
+    with client.readers(topics) as (states, actions), Latest(topics["health/robot"], Health) as beats:
+        health, state, action = beats.wait(2.5), states.wait(1.0), actions.wait(1.0)
     if health is None:
         raise UserError("the robot service is not running: start it with `gripwire robot run`")
     if json:
-        options.emit(
-            {"health": health.message.model_dump(), "state": state.message.model_dump() if state else None}
-        )
+        told = {"health": health, "state": state, "action": action}
+        options.emit({name: t.message.model_dump() if t else None for name, t in told.items()})
     else:
-        _print_status(health.message, state.message if state else None)
+        _print_status(health.message, state.message if state else None, action.message if action else None)
     raise typer.Exit(0 if state and state.message.valid else 1)
 
 
-def _print_status(health: Any, state: Any) -> None:
+def _print_status(health: Any, state: Any, action: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -166,6 +166,9 @@ def _print_status(health: Any, state: Any) -> None:
     console.print(table)
     if state.tip:
         console.print(f"tip at {kinematics.millimetres(state.tip)} mm: forward, left and up from the base")
+    if action:
+        who = f"{action.driver} drives" if action.driver else "nobody drives"
+        console.print(f"{who}; goal by {action.source}" + (f": {action.reason}" if action.reason else ""))
     console.print(f"torque {'on' if state.torque else 'off'}, {state.retries} retries, {health.rates}")
 
 

@@ -71,7 +71,7 @@ class Robot(Section):
     max_current_ma: float = Field(
         1500.0, gt=0, description="a joint that draws more is blocked: the arm holds"
     )
-    max_current_s: float = Field(2.0, gt=0, description="if it does for so long")
+    max_current_s: float = Field(3.0, gt=0, description="if it does for so long")
     max_temperature_c: float = Field(
         65.0, ge=40, le=66, description="above it the arm holds, 3 above torque goes; servos let go at 70"
     )
