@@ -135,7 +135,7 @@ def test_a_state_captured_before_the_moves_end_proves_nothing(judge: Judge) -> N
 
 
 def test_states_that_stop_are_no_arrival(judge: Judge) -> None:
-    arrival = judge(Bus(speed=30.0), patience_s=3.0, meanwhile=Telling.stop)
+    arrival = judge(Bus(speed=30.0), patience_s=30.0, meanwhile=Telling.stop)
     assert "`robot/state` has been silent for" in arrival.problem
 
 

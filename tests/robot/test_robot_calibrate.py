@@ -127,7 +127,7 @@ def test_an_arm_moved_from_stop_to_stop_gets_the_calibration_that_it_was_built_w
     one = start(person, tmp_path, *flags)
     record(one, arm)
     assert one.sees_the_end() == 0, one.screen
-    assert f"calibrated by {tmp_path / 'mine.json'}" in one.screen
+    assert f"the calibration is in {tmp_path / 'mine.json'}" in one.screen
     from gripwire_robot import checks
 
     file = checks.calibration(tmp_path / "mine.json", "")

@@ -107,12 +107,15 @@ def _run(arm: Any, device: Device) -> None:
         arm.calibrate()
     except (KeyboardInterrupt, EOFError):
         raise UserError(f"broken off: {unfinished}") from None
-    except ValueError as e:  # LeRobot's, of joints that did not move
+    except ValueError as e:  # LeRobot's, of joints that did not move, and of positions that no motor can hold
         still = [joint for joint in JOINTS if joint in str(e)]
-        raise UserError(
-            f"{', '.join(still) or 'a joint'} was not moved; {unfinished}; before you press ENTER, move "
-            "every joint but wrist_roll from stop to stop"
-        ) from e
+        if still:
+            why = f"{', '.join(still)} was not moved"
+            remedy = "move every joint but wrist_roll from stop to stop before the second ENTER"
+        else:
+            why = f"what was recorded cannot be used ({e})"
+            remedy = "bring every joint to the middle of its range before the first ENTER, and keep it there"
+        raise UserError(f"{why}; {unfinished}; {remedy}") from e
     except (OSError, RuntimeError) as e:  # a motor that does not answer, or complains
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise UserError(f"a motor failed ({reason}): {unfinished}; check the cables") from e

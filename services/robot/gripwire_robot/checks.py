@@ -194,8 +194,8 @@ def written(found: Mapping[str, Motor], file: Mapping[str, Ends] | None) -> Find
     more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
     return Finding(
         "calibration", False,
-        f"the motors' differs from the file's at {', '.join(differ[:3])}{more}: `gripwire robot run` writes "
-        "the file's to them; if the file is another arm's, set `id` in [robot], or calibrate",
+        f"the motors' calibration differs from the file's at {', '.join(differ[:3])}{more}: `gripwire robot "
+        "run` writes the file's to them; if the file is another arm's, set `id` in [robot], or calibrate",
     )  # fmt: skip
 
 

@@ -19,7 +19,8 @@ STILL = 5.0
 STILL_S = 0.15
 PATIENCE_S = 3.0
 """After the end of a move, for an arm that lags behind or swings."""
-SILENT_S = 1.0
+SILENT_S, GONE_S = 1.0, 3.0
+"""Without a state for so long there is something to say; and nothing more to wait for."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class _Watch:
         self._boot = ""
         self._state: RobotState | None = None
         self._still_since: int | None = None
+        self._known = False
+        """Whether the newest state says where the arm is now."""
         self.lost = False
         """Whether it cannot arrive any more."""
 
@@ -81,15 +84,18 @@ class _Watch:
         if state is None or action is None:
             return f"no `robot/{'state' if state is None else 'action'}` arrives"
         sent = action.message
+        self._known = False
         self._state = state.message
         self._boot = self._boot or sent.boot
         if {sent.boot, state.message.boot} != {self._boot}:
             self.lost = True
             return "the robot service was restarted in mid-move"
         if (silent := (time.monotonic_ns() - state.t_receive) / 1e9) > SILENT_S:
-            return f"`robot/state` has been silent for {silent:.0f} s: is the service still running?"
+            self.lost = silent > GONE_S
+            return f"`robot/state` has been silent for {silent:.0f} s, as if the service had died"
         if not state.message.valid:
             return f"its state is not valid ({state.message.reason or 'no reason is given'})"
+        self._known = True
         if not (state.message.torque and sent.valid):
             return "its torque is off"
         if sent.t_capture < self._move.t_begin:
@@ -127,7 +133,7 @@ class _Watch:
         if self._state is None:
             return Arrival(problem)
         off = self.off
-        if problem and off:
+        if problem and off and self._known:
             problem += ": " + ", ".join(f"{joint} is {by:+.1f} off" for joint, by in off.items())
         return Arrival(problem, dict(self._state.position), self._state.tip, off)
 

@@ -111,7 +111,7 @@ def _chain(q: Vector) -> list[Vector]:
 
 def millimetres(tip: Sequence[float] | Vector) -> str:
     """`(250, -1, 70)` from metres."""
-    return "(" + ", ".join(f"{1000 * value:.0f}" for value in tip) + ")"
+    return "(" + ", ".join(str(round(1000 * float(value))) for value in tip) + ")"
 
 
 def inverse(

@@ -132,7 +132,7 @@ def calibrate(
     robot = _section(options.load(config, **{f"robot__{whose}{key}": value for key, value in flags.items()}))
     device = connect.leader(robot) if leader else connect.follower(robot)
     file = by_hand(device, typer.echo, typer.confirm)
-    typer.echo(f"calibrated by {file}; `gripwire robot check` looks at all of it")
+    typer.echo(f"the calibration is in {file}; `gripwire robot check` looks at all of it")
 
 
 def _section(settings: Any) -> "Robot":
