@@ -15,7 +15,7 @@ import pytest
 from gripwire import control
 from gripwire.bus import Latest
 from gripwire.errors import UserError
-from gripwire.messages import Bench, Fault, Health, ResetBench
+from gripwire.messages import Bench, Fault, Health, MoveLeader, ResetBench
 from gripwire.settings import Settings
 from gripwire_sim import truth
 
@@ -52,7 +52,7 @@ def bench(stack: Settings) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def ask(stack: Settings, command: ResetBench | Fault) -> object:
+def ask(stack: Settings, command: ResetBench | MoveLeader | Fault) -> object:
     return control.request(stack.topics.control("sim"), "sim", command)
 
 
@@ -112,11 +112,15 @@ def test_faults_are_made_mended_and_wrong_ones_refused(stack: Settings, bench: s
         ask(stack, Fault(what="servo-silent", joint="elbow"))
     with pytest.raises(UserError, match="between 0 and 1, not 30"):
         ask(stack, Fault(what="lamp", value=30))
+    with pytest.raises(UserError, match="no joint `elbow`"):
+        ask(stack, MoveLeader(position={"elbow": 3.0}))
+    ask(stack, MoveLeader(position={"elbow_flex": 3.0}))
     ask(stack, Fault(what="camera-drop"))
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(f"http://127.0.0.1:{stack.topics.sim_camera_port()}", timeout=5)
     for fault in (
         Fault(what="servo-silent", joint="3"), Fault(what="servo-hot", joint="wrist_roll"),
+        Fault(what="servo-jam", joint="5"), Fault(what="port-gone"), Fault(what="leader-gone", value=0.1),
         Fault(what="corrupt", value=1.0), Fault(what="lamp", value=0.3), Fault(what="camera-freeze"),
     ):  # fmt: skip
         ask(stack, fault)

@@ -16,6 +16,7 @@ import pytest
 from gripwire.messages import JOINTS
 from gripwire_sim import joints
 from gripwire_sim.arms import Follower, Leader
+from gripwire_sim.feetech import READ, packet
 from gripwire_sim.servo_bus import ServoBus
 from gripwire_sim.world import World
 
@@ -238,3 +239,32 @@ def test_a_leader_arm_is_read_by_lerobots_leader_driver(tmp_path: Path) -> None:
     bus.close()
     for name, degrees in zip(JOINTS[:5], (10, -20, 30, 40, -50), strict=True):
         assert seen[f"{name}.pos"] == pytest.approx(degrees, abs=0.1)
+
+
+def test_a_jammed_joint_stays_where_it_is_and_draws_a_stall_current(arm: Any, bench: Bench) -> None:
+    bench.follower.jam({4})
+    arm.bus.enable_torque()
+
+    def pushed() -> bool:
+        arm.send_action({"wrist_roll.pos": 20.0})
+        return abs(arm.bus.sync_read("Present_Current", normalize=False)["wrist_roll"]) * 6.5 > 2000
+
+    until(pushed)
+    assert abs(arm.get_observation()["wrist_roll.pos"]) < 1.0
+    bench.follower.jam(set())
+    until(lambda: arm.get_observation()["wrist_roll.pos"] > 19.0)
+
+
+def test_a_hand_takes_the_leader_smoothly_where_it_is_told() -> None:
+    arm = Leader()
+    arm.move({"elbow_flex": 30.0, "gripper": 70.0}, seconds=0.3)
+    seen: list[int] = []
+
+    def there() -> bool:
+        arm.chain.feed(packet(3, READ, bytes([56, 2])))
+        seen.append(arm.chain.servos[3].get("Present_Position"))
+        return seen[-1] == 2047 + round(30 * joints.STEPS_PER_DEGREE)
+
+    until(there)
+    assert seen == sorted(seen, reverse=True)
+    assert len(set(seen)) > 3
