@@ -12,7 +12,7 @@ if [ -f /etc/ssl/certs/ca-certificates.crt ]; then
     export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" UV_NATIVE_TLS="${UV_NATIVE_TLS:-1}"
 fi
 
-members="proto $(ls -d services/*/ | sed 's,/$,,' | while read -r d; do [ -f "$d/pyproject.toml" ] && echo "$d"; done)"
+members="proto $(ls -d services/*/ plugins/*/ | sed 's,/$,,' | while read -r d; do [ -f "$d/pyproject.toml" ] && echo "$d"; done)"
 # Unchanged since the last time? Then there is nothing to do.
 state=$(for m in $members; do echo "$m"; done | cat - requirements.lock scripts/install.sh \
         $(for m in $members; do echo "$m/pyproject.toml"; done) | cksum)

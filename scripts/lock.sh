@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 uv=$(command -v uv || echo .uv/bin/uv)
 inputs="pyproject.toml"
 own=""
-for file in proto/pyproject.toml services/*/pyproject.toml; do
+for file in proto/pyproject.toml services/*/pyproject.toml plugins/*/pyproject.toml; do
     inputs="$inputs $file"
     own="$own --no-emit-package $(sed -n 's/^name = "\(.*\)"/\1/p' "$file" | head -n 1)"
 done
