@@ -1,8 +1,8 @@
 """The arm's bus: what a reading costs, and how fast and how late the follower follows the leader.
 
 Two chains of simulated servos answer behind pseudo-terminals in a process of their own, as fast as they can:
-what remains is the cost of LeRobot's driver, the service and the system. A real bus adds its bytes at 1 Mbaud,
-which is worked out beside. One JSON line per figure.
+what remains is the cost of LeRobot's driver, the service and the system. A real bus adds its bytes at 1
+Mbaud, which is worked out beside. One JSON line per figure.
 """
 
 import json

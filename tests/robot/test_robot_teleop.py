@@ -97,7 +97,7 @@ def test_the_follower_follows_the_leader_and_the_action_says_who_and_how_late(
     assert ask(driven, Teleoperate(on=False, by="ada")).text.startswith("the leader no longer drives")
     hand.move(elbow_flex=0.0)
     driven.turn(10)
-    assert device.position("elbow_flex") == pytest.approx(25.0, abs=1.0)
+    assert device.position("elbow_flex") == pytest.approx(25.0, abs=2.5)
 
 
 def test_more_goals_than_ticks_reach_the_servos(lead: Make, device: Any) -> None:
@@ -128,6 +128,7 @@ def test_others_are_refused_while_the_leader_drives_and_hold_ends_it(lead: Make,
     ask(driven, Hold(by="bob"))
     driven.turn(3)
     assert (goal(driven).source, driven.service._teleop.mode) == ("hold", "")
+    ask(driven, Goal(position={"gripper": 55.0}, by="policy"))
 
 
 def test_teleoperation_does_not_take_the_arm_from_a_policy(lead: Make) -> None:

@@ -162,10 +162,16 @@ class RobotService:
 
     def _halt(self, why: str) -> None:
         """Hold where the arm is, say why, and let nobody go on unasked."""
-        self._teleop.end()
+        self._end_leader()
         self._pursuit.hold(why)
         self._lease.stopped(f"the arm was stopped: {why}", "", time.monotonic())
         self._runtime.problem("halt", f"{why}; whoever moves it next ends this")
+
+    def _end_leader(self) -> None:
+        """The leader drives no longer, and nobody has the arm for it."""
+        if self._teleop.mode == "teleoperation":
+            self._lease.end()
+        self._teleop.end()
 
     def _settled(self) -> None:
         """Somebody has said what the arm is to do: why it had stopped is past."""
@@ -203,7 +209,7 @@ class RobotService:
         self._wake()
         self._settled()
         if self._teleop.mode == "intervention":
-            self._teleop.end()
+            self._end_leader()
         self._teleop.catch_up()
         now = time.monotonic()
         self._lease.reset(command.by, now + going.seconds, now)
@@ -233,7 +239,7 @@ class RobotService:
 
     def _on_hold(self, command: Hold) -> Done:
         self._must_be_connected()
-        self._teleop.end()
+        self._end_leader()
         self._lease.stopped(_whose("held", command.by), command.by, time.monotonic())
         self._torque_on()
         self._settled()
@@ -241,7 +247,7 @@ class RobotService:
 
     def _on_release(self, command: Release) -> Done:
         self._must_be_connected()
-        self._teleop.end()
+        self._end_leader()
         self._lease.stopped(_whose("released", command.by), command.by, time.monotonic())
         failed = self._let_go()
         self._settled()
@@ -288,7 +294,7 @@ class RobotService:
 
     def _on_teleoperate(self, command: Teleoperate) -> Done:
         if not command.on:
-            return self._end_leading("teleoperation", command.by)
+            return self._end_leading("teleoperation")
         self._must_be_free_for_leader()
         now = time.monotonic()
         self._lease.admit(command.by, now)
@@ -299,7 +305,7 @@ class RobotService:
 
     def _on_intervene(self, command: Intervene) -> Done:
         if not command.on:
-            return self._end_leading("intervention", command.by)
+            return self._end_leading("intervention")
         self._must_be_free_for_leader()
         if not self._lease.driver(time.monotonic()):
             raise UserError(
@@ -320,15 +326,14 @@ class RobotService:
         self._settled()
         self._pursuit.hold("")
 
-    def _end_leading(self, mode: str, by: str) -> Done:
+    def _end_leading(self, mode: str) -> Done:
         if self._teleop.mode != mode:
             return Done(text=f"there was no {mode}")
-        self._teleop.end()
+        self._end_leader()
         self._pursuit.hold("")
         if mode == "intervention":
             self._lease.resume(time.monotonic())
             return Done(text="the leader has given the arm back")
-        self._lease.end()
         return Done(text="the leader no longer drives; the arm holds")
 
     # --- losing and finding the arm -------------------------------------------------------------------
@@ -344,7 +349,7 @@ class RobotService:
     def _lose(self, error: PortLost) -> None:
         self._port.lose(error)
         self._pursuit.stop()
-        self._teleop.end()
+        self._end_leader()
         self._lease.stopped("the arm's port was gone meanwhile", "", time.monotonic())
 
     def _take_up(self) -> None:
@@ -357,7 +362,7 @@ class RobotService:
         """The loop hung, and the guard did what it is for: the arm is limp, and stays so until asked."""
         self._released = True
         self._pursuit.stop()
-        self._teleop.end()
+        self._end_leader()
         why = f"the robot service did not turn for {self._settings.guard_s:g} s: its guard cut torque"
         self._pursuit.goal.reason = why
         self._cut_by_guard = f"{why}; `gripwire robot hold` turns it on again"
