@@ -68,7 +68,10 @@ class Motor:
     @classmethod
     def read(cls, eeprom: bytes, present: bytes, alarms: str) -> "Motor":
         """From registers 0 to 32 and 56 to 63."""
-        word = lambda at: int.from_bytes(eeprom[at : at + 2], "little")  # noqa: E731
+
+        def word(at: int) -> int:
+            return int.from_bytes(eeprom[at : at + 2], "little")
+
         offset = word(31)
         return cls(
             model=word(3),
@@ -108,8 +111,8 @@ def _ends(entries: object, joint: str) -> Ends | None:
     entry = entries.get(joint) if isinstance(entries, dict) else None
     if not isinstance(entry, dict):
         return None
-    values = [entry.get(name) for name in _REGISTERS]
-    return Ends(*values) if all(isinstance(value, int) for value in values) else None
+    values = [value for name in _REGISTERS if isinstance(value := entry.get(name), int)]
+    return Ends(*values) if len(values) == len(_REGISTERS) else None
 
 
 # --- the motors ---------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def calibrate(
     from gripwire_robot.calibrate import calibrate as by_hand
 
     whose = "leader_" if leader else ""
-    flags = {"port": port, "id": id, "calibration_dir": calibration_dir}
+    flags: dict[str, Any] = {"port": port, "id": id, "calibration_dir": calibration_dir}
     robot = _section(options.load(config, **{f"robot__{whose}{key}": value for key, value in flags.items()}))
     device = connect.leader(robot) if leader else connect.follower(robot)
     file = by_hand(device, typer.echo, typer.confirm)
