@@ -10,6 +10,10 @@ from gripwire_robot.protection import Protection
 from gripwire_robot.settings import Robot
 from gripwire_robot.telling import InForce, Telling
 
+NEARER = 0.2
+"""Units that count as coming nearer; an encoder step is 0.09 degrees."""
+STUCK_S = 1.0
+"""A move that is over and gets no nearer for so long has ended where it is."""
 LATE = 1.5
 """Ticks of way that one write makes up for at most: a tick that comes late earns the motors no leap."""
 
@@ -26,7 +30,8 @@ class Pursuit:
         """Where what is sent is still on its way to."""
         self._move: motion.Legs | None = None
         self._rewrite = 0
-        self._written = 0.0
+        self._written = self._changed = 0.0
+        """When something was sent last, and something else than before (monotonic seconds)."""
 
     @property
     def moving(self) -> bool:
@@ -45,7 +50,7 @@ class Pursuit:
 
     def begin(self, move: motion.Legs) -> None:
         """Follow a path from now on."""
-        self._move, self._aim = move, {}
+        self._move, self._aim, self._changed = move, {}, time.monotonic()
         self.goal.source, self.goal.reason, self.goal.intervention = "reset", "", False
 
     def lead(self, goal: Mapping[str, float], speed: float, t_read: int, intervention: bool) -> float:
@@ -81,11 +86,11 @@ class Pursuit:
 
     def _follow(self, move: motion.Legs) -> None:
         now = time.monotonic()
-        wanted = self._limited(move.at(now))
+        wanted = self._step(self._limited(move.at(now)), self._settings.max_speed)
         sent = self._send(wanted, self.goal.source, dict(move.target))
         arrived = all(abs(sent[j] - move.target[j]) < 1e-6 for j in sent)
         # An arm that something blocks is never sent on by force: the goal stays near where it is.
-        if move.over(now) and (arrived or now > move.t_start + move.seconds + 1.0):
+        if move.over(now) and (arrived or now > self._changed + STUCK_S):
             self._move = None
 
     def _send(
@@ -98,6 +103,8 @@ class Pursuit:
             # A second goal within one tick: the first was sent too, so it is told.
             self._tell.action(self.goal)
         position = self.goal.position | sent
+        if any(abs(value - self.goal.position.get(joint, value)) > NEARER for joint, value in sent.items()):
+            self._changed = self._written
         self.goal = InForce(
             position, position | asked, source, clock.monotonic_ns(), told=False, intervention=intervention
         )

@@ -19,8 +19,6 @@ ABOVE_M, LOWEST_M = 0.03, 0.10
 """The tip travels so far above the end of the way, and at least so high: it drags over no table, no cube."""
 DRAWS = 3
 """At the edge of the reach a draw may be out of it; each that is costs the loop a tenth of a second."""
-MAX_SPEED = 240.0
-"""Units per second: a loaded STS3215 at 7.4 V does about 270 degrees a second."""
 TURNED = 15.0
 """Degrees from which it is worth saying that the gripper is turned."""
 Joints = dict[str, float]
@@ -74,7 +72,7 @@ def plan(
     if not 0 < command.seconds <= 60:
         raise UserError(f"a reset takes more than 0 and at most 60 seconds, not {command.seconds:g}")
     if command.position is not None:
-        return _straight(command, command.position, start, within)
+        return _straight(command, command.position, start, settings.max_speed, within)
     if unknown := [joint for joint in JOINTS if joint in silent or joint not in start]:
         raise UserError(
             f"{', '.join(unknown)} does not answer, so nobody knows where the tip is: see `gripwire robot "
@@ -83,13 +81,13 @@ def plan(
     return _around(command, start, settings, within)
 
 
-def _straight(command: Reset, position: Joints, start: Joints, within: limits.Limits) -> Plan:
+def _straight(command: Reset, position: Joints, start: Joints, speed: float, within: limits.Limits) -> Plan:
     """To the joints asked for and nothing else: no via-points, no jitter."""
     if command.tip is not None:
         raise UserError("a reset goes to a `position` or to a `tip`, not to both")
     target = limits.within(position, within)
     begin = {joint: start[joint] for joint in target}
-    shortest = motion.shortest(begin, target, MAX_SPEED)
+    shortest = motion.shortest(begin, target, speed)
     if command.seconds < shortest:
         raise UserError(f"the arm cannot get there in {command.seconds:g} s: give at least {shortest:.1f} s")
     whole = start | target
@@ -107,7 +105,8 @@ def _around(command: Reset, start: Joints, settings: Robot, within: limits.Limit
         reached = _aim(home, asked, spread, np.random.default_rng(_seed(command)), settings, within)
         target, turned = home | reached.position, reached.turned
     stops = (*_via(start, target, settings, within), target)
-    needed = sum(motion.shortest(a, b, settings.reset_speed) for a, b in itertools.pairwise([start, *stops]))
+    speed = min(settings.reset_speed, settings.max_speed)
+    needed = sum(motion.shortest(a, b, speed) for a, b in itertools.pairwise([start, *stops]))
     return Plan(start, stops, max(command.seconds, needed), kinematics.forward(target).xyz, turned)
 
 

@@ -4,6 +4,7 @@ burn, neither while it runs nor after its end."""
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from gripwire.errors import UserError
@@ -54,6 +55,7 @@ class RobotService:
         self._lease = Lease(self._settings.watchdog_s)
         self._protection = Protection(self._settings)
         self._sentry = Sentry(runtime, self._settings)
+        self._teleop = Teleop(runtime, self._settings)
         self._released = False
         self._cut_by_guard = ""
         """What happened, until somebody turns torque on again."""
@@ -80,7 +82,7 @@ class RobotService:
         except PortLost as e:
             raise UserError(str(e)) from e
         self._pursuit.taken("hold")
-        self._teleop = Teleop(self._runtime, self._settings)
+        self._teleop.start()
 
     # --- the tick -------------------------------------------------------------------------------------
 
@@ -142,7 +144,8 @@ class RobotService:
             self._pursuit.squeeze(goal.asked)
         if verdict.limp and not self._released:
             self._halt(f"{verdict.hot}; torque is off, before the motor lets go by itself")
-            self._let_go()
+            if failed := self._let_go():
+                log.error("torque could not be cut at %s; switch the arm's power off", listed(failed))
         elif verdict.hot and not was_hot and not self._released:
             self._halt(verdict.hot)
         elif verdict.hold and not self._released:
@@ -157,8 +160,9 @@ class RobotService:
         elif silent and not self._teleop.mode and not self._released:
             self._halt(f"{silent} stopped sending goals: the arm holds where it is")
         elif self._lease.driver(now) and not self._released and self._teleop.taken_over():
-            self._teleop.begin("intervention")
-            log.info("the leader was moved by hand: it has taken over")
+            with suppress(UserError):  # it fell silent this very moment
+                self._teleop.begin("intervention")
+                log.info("the leader was moved by hand: it has taken over")
 
     def _halt(self, why: str) -> None:
         """Hold where the arm is, say why, and let nobody go on unasked."""
@@ -249,7 +253,10 @@ class RobotService:
         self._must_be_connected()
         self._end_leader()
         self._lease.stopped(_whose("released", command.by), command.by, time.monotonic())
-        failed = self._let_go()
+        try:
+            failed = self._let_go()
+        except PortLost as e:
+            raise self._refuse(e) from e
         self._settled()
         if failed:
             raise UserError(f"torque could not be cut at every motor: {listed(failed)}; switch its power off")
@@ -271,10 +278,7 @@ class RobotService:
         """Torque off; the joints at which that failed."""
         self._released = True
         self._pursuit.stop()
-        try:
-            return self._arm.cut_torque()
-        except PortLost as e:
-            raise self._refuse(e) from e
+        return self._arm.cut_torque()
 
     # --- commands: who drives -------------------------------------------------------------------------
 
@@ -387,8 +391,7 @@ class RobotService:
                 log.error("torque could not be cut: %s", self._port.lost)
             if off:
                 self._sentry.goodbye()
-            if hasattr(self, "_teleop"):
-                self._teleop.close()
+            self._teleop.close()
 
 
 def _whose(done: str, by: str) -> str:

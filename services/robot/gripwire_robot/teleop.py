@@ -26,10 +26,15 @@ class Teleop:
     def __init__(self, runtime: Runtime, settings: Robot) -> None:
         self.mode: Mode = ""
         self._runtime, self._settings = runtime, settings
-        self._leader = Leader(settings) if settings.leader_port else None
+        self._leader: Leader | None = None
         self._caught = False
         self._since = 0
         """CLOCK_MONOTONIC ns when the leader took over: older readings do not count."""
+
+    def start(self) -> None:
+        """Look for the leader from now on, where one is set."""
+        if self._settings.leader_port:
+            self._leader = Leader(self._settings)
 
     def begin(self, mode: Mode) -> None:
         """Let the leader drive.
