@@ -182,11 +182,17 @@ def test_joints_that_were_not_moved_are_named(arm: Limp, person: list[Person], t
     assert not (tmp_path / "mine.json").exists()
 
 
-def test_a_broken_file_is_replaced_only_when_told_to(arm: Limp, person: list[Person], tmp_path: Path) -> None:
+@pytest.mark.parametrize("answer", ["n\n", "y\n"])
+def test_a_broken_file_is_replaced_only_when_told_to_and_only_by_a_whole_one(
+    arm: Limp, person: list[Person], tmp_path: Path, answer: str
+) -> None:
     (tmp_path / "mine.json").write_text("{")
     one = start(person, tmp_path)
     one.reads("Calibrate anew and replace it?")
-    one.types("n\n")
+    one.types(answer)
+    if answer == "y\n":
+        one.reads("middle of its range of motion")
+        one.types("\x04")  # broken off after all
     assert one.sees_the_end() == 1
     assert [file.read_text() for file in tmp_path.glob("mine.json*")] == ["{"]
 

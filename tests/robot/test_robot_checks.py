@@ -166,9 +166,15 @@ def other_program(device: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="only Linux tells who has a device open")
-def test_a_program_that_has_the_port_open_is_named(check: Any, other_program: Any) -> None:
-    told = check().stdout
-    assert f"(process {other_program.pid}) uses the arm's port" in told
+def test_a_program_that_has_the_port_open_is_named(
+    check: Any, other_program: Any, robot_settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = f"(process {other_program.pid}) uses the arm's port"
+    assert words in check().stdout
+    arm = Arm(robot_settings().section("robot", Robot))
+    arm.connect()
+    arm.drop()
+    assert words in caplog.text
 
 
 def test_connecting_says_the_same_in_the_same_words(

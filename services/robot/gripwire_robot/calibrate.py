@@ -32,7 +32,9 @@ def calibrate(device: Device, say: Callable[[str], object], ask: Callable[[str],
     try:
         _by_hand(device, path, ask)
     finally:
-        if kept and device.calibration.is_file() and device.calibration.read_bytes() == kept.read_bytes():
+        if kept and not device.calibration.is_file():
+            kept.replace(device.calibration)
+        elif kept and device.calibration.read_bytes() == kept.read_bytes():
             kept.unlink()
     if kept and kept.exists():
         say(f"the calibration before is kept as {kept}")

@@ -174,6 +174,8 @@ def connect(settings: Robot, on_retry: Callable[[], None], first: bool) -> Servo
     device = follower(settings)
     path = ports.find(str(settings.port))
     file = checks.calibration(device.calibration, device.remedy)
+    if first and (others := ports.users(path)):
+        log.warning("%s, or packets get mixed up", _in_use(device, path, others))
     robot = _load(settings, path, device)
     servos = Servos(robot, path)
     opened = False
