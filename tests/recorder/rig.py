@@ -74,6 +74,9 @@ class Bench:
         self.size = (WIDTH, HEIGHT)
         self.corrupt: set[int] = set()
         self.blind = threading.Event()  # set: the camera says nothing
+        self.numb = threading.Event()  # set: the arm says nothing
+        self.arm_valid = True
+        self.arm_reads = 1.0  # what the positions are multiplied by
         self.skip = threading.Event()  # set: the next frame is lost on the way
         self.t0 = clock.monotonic_ns()
         self.frames: list[tuple[int, int]] = []  # taken, sent: CLOCK_MONOTONIC ns
@@ -118,9 +121,12 @@ class Bench:
 
     def _move(self) -> None:
         while not self._stop.wait(1 / 60):
+            if self.numb.is_set():
+                continue
             now = clock.monotonic_ns()
             t = self.seconds(now)
-            self._send(self.state, RobotState(valid=True, position=joints(t), t_capture=now))
+            read = {joint: value * self.arm_reads for joint, value in joints(t).items()}
+            self._send(self.state, RobotState(valid=self.arm_valid, position=read, t_capture=now))
             sent = RobotAction(
                 valid=True, position=joints(int(t * 10) / 10), source="script", t_capture=now,
                 intervention=self.intervention,

@@ -36,7 +36,7 @@ class Builder:
             stderr=self._log,
             env=os.environ | {"GRIPWIRE_SUPERVISED": str(os.getpid())},  # else it would outlive a kill -9
         )
-        os.setpriority(os.PRIO_PROCESS, self._process.pid, 10)
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, 19)
 
     def wait(self, progress: Callable[[float], None]) -> str:
         """The dataset's folder, once it is whole; empty when none was asked for. ``progress`` may raise.

@@ -45,7 +45,7 @@ class TrainerService:
 
     def setup(self) -> None:
         """Import the engine now, so that a job starts at once."""
-        os.nice(5)  # the arm and the reward come first
+        os.nice(15)  # the arm and the reward come first, then the recorder, which has 10
         import onnxruntime
         import torch
 
