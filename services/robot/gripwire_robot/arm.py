@@ -193,12 +193,16 @@ class Arm:
             self._alarms[joint] = f"alarm: {alarm}"
         self._torque[joint] = bool(on)
 
-    def relax(self, relaxed: bool) -> None:
-        """Let the gripper press with half of its force, or with all of it again."""
+    def relax(self, relaxed: bool) -> bool:
+        """Let the gripper press with half of its force, or with all of it again; whether it has heard."""
+        if "gripper" in self._silent:
+            return False
         try:
             self._servos.set_grip(RELAXED if relaxed else FULL)
         except MotorError:
             self.retries += 1
+            return False
+        return True
 
     # --- torque ---------------------------------------------------------------------------------------
 

@@ -139,9 +139,9 @@ class RobotService:
         )  # fmt: skip
         was_hot, self._tell.verdict = self._tell.verdict.hot, verdict
         if self._protection.relaxed != self._relaxed:
-            self._relaxed = self._protection.relaxed
-            arm.relax(self._relaxed)
             self._pursuit.squeeze(goal.asked)
+            if arm.relax(self._protection.relaxed):
+                self._relaxed = self._protection.relaxed
         if verdict.limp and not self._released:
             self._halt(f"{verdict.hot}; torque is off, before the motor lets go by itself")
             if failed := self._let_go():
