@@ -3,11 +3,13 @@
 A configuration that says ``"reward_classifier": {"pretrained_path": "gripwire"}`` under ``env.processor``
 runs with
 
+    python -m gripwire.lerobot learner --config_path train_config.json
     python -m gripwire.lerobot actor --config_path train_config.json
 
-which is LeRobot's own command, whose reward classifier step is :class:`GripwireRewardStep` wherever the
-configuration names no other classifier, and whose transitions take the model's id, epoch, logit and
-probability along into the learner's replay buffer. ``gripwire:7700`` names a stack by its first port.
+which are LeRobot's own commands. Its reward classifier step is :class:`GripwireRewardStep` wherever the
+configuration names no other classifier, and its transitions take the model's id, epoch, logit and
+probability along into the learner's replay buffer. ``gripwire:7700`` names a stack by its first port. Unlike
+LeRobot's, these commands also know the devices that plug-ins bring: robot, camera and leader ``gripwire``.
 
 Needs ``lerobot`` with its ``hilserl`` extra.
 """
@@ -111,11 +113,12 @@ class GripwireRewardStep(ProcessorStep):  # type: ignore[misc]
 
 def take_over() -> None:
     """Have LeRobot build :class:`GripwireRewardStep` where a configuration names ``gripwire`` as the reward
-    classifier's ``pretrained_path``, and its actor hand on what the step keeps; any other classifier stays
-    LeRobot's."""
+    classifier's ``pretrained_path``, its actor hand on what the step keeps, and its environment reset the
+    robot ``gripwire`` by the robot service; any other classifier or robot stays LeRobot's."""
     from lerobot.rl import actor, gym_manipulator
 
     classifier: Any = gym_manipulator.RewardClassifierProcessorStep
+    reset_by_port: Any = gym_manipulator.reset_follower_position
     transition: Any = actor.Transition
     made: list[GripwireRewardStep] = []
 
@@ -137,21 +140,34 @@ def take_over() -> None:
             fields["complementary_info"] = (fields.get("complementary_info") or {}) | made[-1].last
         return transition(**fields)
 
+    def reset(robot: Any, target: Iterable[float]) -> None:
+        if hasattr(robot, "move_to"):  # it has no serial port to write to, and knows when the arm is there
+            robot.move_to(dict(zip(robot.bus.motors, map(float, target), strict=True)))
+        else:
+            reset_by_port(robot, target)
+
     gym_manipulator.RewardClassifierProcessorStep = build
+    gym_manipulator.reset_follower_position = reset
     actor.Transition = hand_on
 
 
 def main() -> None:
-    """``actor`` or ``env`` (LeRobot's gym_manipulator), then that command's own arguments."""
-    commands = {"actor": "lerobot.rl.actor", "env": "lerobot.rl.gym_manipulator"}
+    """``learner``, ``actor`` or ``env`` (LeRobot's gym_manipulator), then that command's own arguments."""
+    commands = {
+        "learner": ("lerobot.rl.learner", "train_cli"),
+        "actor": ("lerobot.rl.actor", "actor_cli"),
+        "env": ("lerobot.rl.gym_manipulator", "main"),
+    }
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         raise SystemExit(f"usage: python -m gripwire.lerobot {'|'.join(commands)} ARGUMENTS")
     import importlib
 
+    from lerobot.utils.import_utils import register_third_party_plugins
+
+    register_third_party_plugins()
     take_over()
-    module = importlib.import_module(commands[sys.argv.pop(1)])
-    run = getattr(module, "actor_cli", None) or module.main
-    run()
+    module, run = commands[sys.argv.pop(1)]
+    getattr(importlib.import_module(module), run)()
 
 
 if __name__ == "__main__":

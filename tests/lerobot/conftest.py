@@ -1,10 +1,11 @@
-"""A running bench for LeRobot's own tools: simulated arms and camera behind real devices, and their services."""
+"""A running bench for LeRobot's own tools: simulated devices, and the real services before them."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,13 @@ class Running:
 
     def state(self) -> RobotState:
         return wait_for(self.states, lambda s: s.valid)
+
+    def until_it_raises(self, what: Callable[[], object], timeout_s: float = 60.0) -> None:
+        """Call it at every state that comes, as LeRobot's loops call at every turn."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            what()
+            self.states.wait(1.0, after=self.states.get())
 
     def here(self) -> dict[str, float]:
         """Where the arm is, as LeRobot names it."""

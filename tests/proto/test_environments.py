@@ -205,6 +205,7 @@ def taken_over(monkeypatch: pytest.MonkeyPatch) -> Any:
     stock: Any = gym_manipulator.RewardClassifierProcessorStep
     monkeypatch.setattr(gym_manipulator, "RewardClassifierProcessorStep", stock)
     monkeypatch.setattr(actor, "Transition", actor.Transition)
+    monkeypatch.setattr(gym_manipulator, "reset_follower_position", gym_manipulator.reset_follower_position)
     lerobot.take_over()
     return gym_manipulator, actor
 
@@ -214,11 +215,16 @@ def test_the_example_configuration_is_lerobots_and_gets_our_step_in_place_of_a_c
 ) -> None:
     import draccus
     from lerobot.rl.train_rl import TrainRLServerPipelineConfig
+    from lerobot.utils.import_utils import register_third_party_plugins
 
     from gripwire.lerobot import GripwireRewardStep
 
+    register_third_party_plugins()
+
     with draccus.config_type("json"):
         config = draccus.parse(TrainRLServerPipelineConfig, config_path=EXAMPLE, args=[])
+    assert config.env.robot.type == config.env.teleop.type == "gripwire"
+    assert config.env.teleop.step_sizes == config.env.processor.inverse_kinematics.end_effector_step_sizes
     asked = config.env.processor.reward_classifier
     made = taken_over[0].RewardClassifierProcessorStep(
         pretrained_path=asked.pretrained_path, device="cpu", success_threshold=asked.success_threshold,
