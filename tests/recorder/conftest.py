@@ -23,14 +23,12 @@ _QUIET = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "HF_DATASETS_DISABLE_PR
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Import LeRobot (30 s) while tests that do without it run, those of other folders too."""
-    needing = ("rigs", "module_rigs", "open_with_lerobot")
-    if any(name in getattr(item, "fixturenames", ()) for item in session.items for name in needing):
+    if any("open_with_lerobot" in getattr(item, "fixturenames", ()) for item in session.items):
         cache = tempfile.mkdtemp(prefix="gripwire-test-")
         atexit.register(shutil.rmtree, cache, ignore_errors=True)
         with pytest.MonkeyPatch.context() as patch:
             for name, value in (_QUIET | {"HF_DATASETS_CACHE": cache}).items():
                 patch.setenv(name, value)
-            # What the recorders log belongs to the tests' captured output.
             capture = session.config.pluginmanager.getplugin("capturemanager")
             capture.resume_global_capture()
             forkserver()

@@ -1,12 +1,11 @@
-"""Run in a process that has LeRobot: the recorder on SETTINGS, hurried at its end; it logs to LOG."""
+"""The recorder of the environment's settings, hurried at its end; it logs to the file that is named."""
 
 import os
+import sys
 
-from gripwire import service
+from gripwire import service, settings
 from gripwire_recorder import service as recorder
 
-SETTINGS, LOG = globals()["SETTINGS"], globals()["LOG"]
-
-os.dup2(os.open(LOG, os.O_WRONLY | os.O_CREAT), 2)
+os.dup2(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), 2)
 recorder._CLOSE_S = 0.5
-service.run("recorder", SETTINGS, recorder.build)
+sys.exit(service.run("recorder", settings.load(), recorder.build))

@@ -8,9 +8,12 @@ import contextlib
 import json
 import multiprocessing
 import multiprocessing.forkserver
+import os
 import random
 import runpy
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +25,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gripwire import clock, control, service, wire
+from gripwire import clock, control, wire
 from gripwire.bus import Latest, Publisher
 from gripwire.messages import (
     JOINTS,
@@ -37,7 +40,6 @@ from gripwire.messages import (
     StopEpisode,
 )  # fmt: skip
 from gripwire.settings import Settings, load
-from gripwire_recorder.service import build
 
 WIDTH, HEIGHT, BLOCK = 320, 240, 60  # 4 rows of 5 blocks: 20 bits survive any video codec
 NOISE = np.random.default_rng(0).normal(0, 4, (HEIGHT, WIDTH, 3))
@@ -156,7 +158,7 @@ class Rig:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.datasets = settings.data / "datasets"
-        self.process: Any = None
+        self.process: Any = None  # a subprocess.Popen
         self.episode = Latest(settings.topics["episode"], EpisodeState)
         self.health = Latest(settings.topics["health/recorder"], Health)
         self.start_process()
@@ -164,19 +166,19 @@ class Rig:
     def start_process(self, hurried_log: Path | None = None) -> None:
         """Start the recorder; with a log, one that gives up early at its end (`hurried_recorder.py`)."""
         boot = self.health.get().message.boot if self.health.get() else ""
-        target: Any = service.run
-        args: tuple[Any, ...] = ("recorder", self.settings, build)
+        command = [sys.executable, "-m", "gripwire", "recorder", "run"]
         if hurried_log:
-            script = str(Path(__file__).parent / "hurried_recorder.py")
-            target, args = runpy.run_path, (script, {"SETTINGS": self.settings, "LOG": hurried_log})
-        self.process = forkserver().Process(target=target, args=args)
-        self.process.start()
+            command = [sys.executable, str(Path(__file__).parent / "hurried_recorder.py"), str(hurried_log)]
+        own = {key: value for key, value in self.settings.values.items() if key[0] == "recorder"}
+        flags = {f"GRIPWIRE_RECORDER__{key[1].upper()}": str(given.value) for key, given in own.items()}
+        environment = os.environ | self.settings.environment() | flags
+        self.process = subprocess.Popen(command, env=environment, stderr=None)
         up = self.until_health(lambda h: h.boot != boot and h.state in ("ready", "degraded"), timeout_s=90)
         self.until(lambda e: e.boot == up.boot)  # not what a recorder that was killed said last
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.join()
+        self.process.wait()
 
     def worker(self) -> int:
         """The id of the process that saves."""
@@ -186,16 +188,15 @@ class Rig:
 
     def end(self, timeout_s: float = 30) -> None:
         self.process.terminate()
-        self.process.join(timeout_s)
-        assert self.process.exitcode is not None, "the recorder did not end on SIGTERM"
+        assert self.process.wait(timeout_s) == 0
 
     def ask(self, command: Command) -> str:
         return control.request(self.settings.topics.control("recorder"), "recorder", command, 15).text
 
-    def until(self, holds: Callable[[EpisodeState], bool], timeout_s: float = 30) -> EpisodeState:
+    def until(self, holds: Callable[[EpisodeState], bool], timeout_s: float = 90) -> EpisodeState:
         return _until(self.episode, holds, timeout_s)
 
-    def until_health(self, holds: Callable[[Health], bool], timeout_s: float = 30) -> Health:
+    def until_health(self, holds: Callable[[Health], bool], timeout_s: float = 90) -> Health:
         return _until(self.health, holds, timeout_s)
 
     def record(
@@ -219,9 +220,8 @@ class Rig:
         return [json.loads(line) for line in lines]
 
     def close(self) -> None:
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        if self.process.poll() is None:
+            self.kill()
         self.episode.close()
         self.health.close()
 
@@ -242,7 +242,7 @@ def _until(reader: Latest[Any], holds: Callable[[Any], bool], timeout_s: float) 
 
 def forkserver() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lerobot.datasets.lerobot_dataset", "gripwire_recorder.service"])
+    context.set_forkserver_preload(["lerobot.datasets.lerobot_dataset"])
     return context
 
 

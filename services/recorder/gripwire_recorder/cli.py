@@ -18,9 +18,12 @@ from gripwire.messages import (
     Health,
     MarkEpisode,
     StartEpisode,
+    StartSession,
+    SteerSession,
     StopEpisode,
 )
 from gripwire.settings import Settings
+from gripwire_recorder import flags
 
 if TYPE_CHECKING:
     from gripwire.bus import Queued
@@ -46,9 +49,9 @@ def run(
 
 @app.command()
 def start(
-    task: Annotated[str, typer.Option(help="What the robot does, in words.")],
-    dataset: Annotated[str, typer.Option(help="Name under datasets/.")] = "recording",
-    append: Annotated[bool, typer.Option("--append", help="To a dataset that exists already.")] = False,
+    task: flags.Task,
+    dataset: flags.Dataset = "recording",
+    append: flags.Append = False,
     config: options.Config = None,
     data: options.Data = None,
     port_base: options.PortBase = None,
@@ -82,6 +85,55 @@ def stop(
         typer.echo(f"messages lost on the way: {lost}", err=True)
     if state.problem:
         typer.echo(f"but look at it: {state.problem}", err=True)
+
+
+@app.command()
+def redo(
+    config: options.Config = None, data: options.Data = None, port_base: options.PortBase = None
+) -> None:
+    """Throw away what is being recorded and begin it anew; in a session also the episode that just ended."""
+    typer.echo(ask(options.load(config, data, port_base), SteerSession(what="redo")))
+
+
+session = typer.Typer(no_args_is_help=True, help="Episodes in a row; `gripwire record-session` has keys.")
+app.add_typer(session, name="session")
+
+
+@session.command("start")
+def session_start(
+    task: flags.Task,
+    dataset: flags.Dataset = "recording",
+    episodes: flags.Episodes = 10,
+    seconds: flags.Seconds = 8.0,
+    reset_seconds: flags.ResetSeconds = 5.0,
+    append: flags.Append = False,
+    success: flags.Success = None,
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+) -> None:
+    """Begin a session and return; it goes on by itself."""
+    plan = StartSession(
+        task=task, dataset=dataset, episodes=episodes, seconds=seconds, reset_seconds=reset_seconds,
+        append=append, success=success,
+    )  # fmt: skip
+    typer.echo(ask(options.load(config, data, port_base), plan))
+
+
+@session.command("next")
+def session_next(
+    config: options.Config = None, data: options.Data = None, port_base: options.PortBase = None
+) -> None:
+    """End the present phase at once: begin, or end the episode and count it."""
+    typer.echo(ask(options.load(config, data, port_base), SteerSession(what="next")))
+
+
+@session.command("end")
+def session_end(
+    config: options.Config = None, data: options.Data = None, port_base: options.PortBase = None
+) -> None:
+    """End the session; what is being recorded is kept."""
+    typer.echo(ask(options.load(config, data, port_base), SteerSession(what="end")))
 
 
 class Verdict(StrEnum):

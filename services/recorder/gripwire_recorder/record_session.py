@@ -15,6 +15,7 @@ from gripwire.cli.keys import Keys
 from gripwire.errors import UserError
 from gripwire.messages import Command, EpisodeState, MarkEpisode, StartSession, SteerSession
 from gripwire.settings import Settings
+from gripwire_recorder import flags
 from gripwire_recorder.cli import ask
 
 app = typer.Typer(add_completion=False)
@@ -34,16 +35,13 @@ _SILENT_S = 5.0
 
 @app.command()
 def record_session(
-    task: Annotated[str, typer.Option(help="What the robot does, in words.")],
-    dataset: Annotated[str, typer.Option(help="Name under datasets/.")] = "recording",
-    episodes: Annotated[int, typer.Option(help="How many.", min=1)] = 10,
-    seconds: Annotated[float, typer.Option(help="Of each episode.")] = 8.0,
-    reset_seconds: Annotated[float, typer.Option(help="To put things back, before each.")] = 5.0,
-    append: Annotated[bool, typer.Option("--append", help="To a dataset that exists already.")] = False,
-    success: Annotated[
-        bool | None,
-        typer.Option("--success/--failure", help="Every frame of it is one: for `gripwire recorder labels`."),
-    ] = None,
+    task: flags.Task,
+    dataset: flags.Dataset = "recording",
+    episodes: flags.Episodes = 10,
+    seconds: flags.Seconds = 8.0,
+    reset_seconds: flags.ResetSeconds = 5.0,
+    append: flags.Append = False,
+    success: flags.Success = None,
     speak: Annotated[bool, typer.Option("--speak", help="Say the cues aloud.")] = False,
     config: options.Config = None,
     data: options.Data = None,

@@ -206,8 +206,9 @@ def _follow(
 
 def is_full(error: BaseException) -> bool:
     """Whether the disk (or a quota) is full. Libraries wrap the error, and LeRobot's encoder thread reports
-    it only as text."""
+    it only as text; `datasets` has a text of its own."""
     known = {f"[Errno {number}]" for number in _FULL} | {os.strerror(number) for number in _FULL}
+    known.add("Not enough disk space")
     link: BaseException | None = error
     while link is not None:
         if (isinstance(link, OSError) and link.errno in _FULL) or any(text in str(link) for text in known):

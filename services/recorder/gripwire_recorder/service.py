@@ -211,6 +211,8 @@ class RecorderService:
         return Done(text=f"{command.episodes} episodes of {command.seconds:g} s in `{command.dataset}`")
 
     def steer(self, command: SteerSession) -> Done:
+        if not self._session and self._recording and command.what == "redo":
+            return self._again(self._recording.job.opening)
         if not self._session:
             raise UserError("no session is under way; `gripwire record-session` begins one")
         session, now = self._session, time.monotonic()
@@ -221,6 +223,12 @@ class RecorderService:
             self._act(act)
         self._announce()
         return Done(text=f"{session.done} of {session.plan.episodes} episodes")
+
+    def _again(self, opening: Opening) -> Done:
+        """Throw away what is being recorded, and begin the same anew."""
+        self._throw_away()
+        self._begin(opening.task, opening.dataset, append=True)
+        return Done(text="thrown away; recording it once more")
 
     def _follow_session(self) -> None:
         session, now = self._session, time.monotonic()
