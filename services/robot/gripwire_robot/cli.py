@@ -36,7 +36,11 @@ def run(
 ) -> None:
     """Drive the arm until Ctrl+C; then it goes to its rest pose and its torque is cut."""
     from gripwire import service
-    from gripwire_robot.service import build
+
+    def build(runtime: Any) -> Any:
+        from gripwire_robot.service import build  # its imports take a second: the heartbeat beats meanwhile
+
+        return build(runtime)
 
     settings = options.load(
         config, data, port_base, robot__port=port, robot__id=id, robot__calibration_dir=calibration_dir,
