@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -15,7 +16,7 @@ from gymnasium.wrappers import PassiveEnvChecker
 from gripwire import RewardStream
 from gripwire.control import Server
 from gripwire.gym import RewardWrapper
-from gripwire.messages import Done, NewEpisode, Reward
+from gripwire.messages import JOINTS, Done, NewEpisode, Reward
 from gripwire.settings import Settings
 from tests.proto.rewards import Rewards
 
@@ -237,6 +238,14 @@ def test_the_example_configuration_is_lerobots_and_gets_our_step_in_place_of_a_c
     }  # fmt: skip
     other = taken_over[0].RewardClassifierProcessorStep(pretrained_path="gripwire:7700", success_reward=2.0)
     assert (other.port_base, other.success_reward) == (7700, 2.0)
+
+
+def test_a_reset_goes_through_the_robot_service_where_the_robot_knows_one(taken_over: Any) -> None:
+    """How the arm gets there: tests/lerobot. Here: the target's numbers get the motors' names, in order."""
+    moved: list[dict[str, float]] = []
+    robot = SimpleNamespace(bus=SimpleNamespace(motors=dict.fromkeys(JOINTS)), move_to=moved.append)
+    taken_over[0].reset_follower_position(robot, np.array([1, 2, 3, 4, 5, 6], np.float32))
+    assert moved == [dict(zip(JOINTS, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0), strict=True))]
 
 
 def test_model_and_logit_come_with_every_transition_into_lerobots_replay_buffer(
