@@ -41,6 +41,7 @@ BASE = 28200
 HEIGHT, WIDTH, BLOCK = 480, 640, 96
 BITS = 24
 EPISODE_S = 20.0
+TRAINING = 8
 _NOISE = np.random.default_rng(0).normal(0, 4, (HEIGHT, WIDTH, 1))
 
 
@@ -193,10 +194,10 @@ def shift(topics: Topics, data: Path, minutes: float) -> None:
     flags = ("--fps", "30")
     with Hardware(topics), running(topics, data, "recorder", *flags) as recorder:
         work = Shift(topics, recorder.pid)
-        for _ in range(4):
-            work.record("training", 6.0)
-        labels = {"dataset_path": "../datasets/training", "episodes": {"0": None, "2": None}}
-        labels["episodes"] |= {str(e): {"success_start": 60} for e in (1, 3)}  # type: ignore[operator]
+        for _ in range(TRAINING):
+            work.record("training", 5.0)
+        episodes = {str(e): {"success_start": 60} if e % 2 else None for e in range(TRAINING)}
+        labels = {"dataset_path": "../datasets/training", "episodes": episodes}
         (data / "labels").mkdir()
         (data / "labels" / "bench.json").write_text(json.dumps(labels))
         work.durable_s, work.memory, trained = [], [], list[float]()

@@ -131,7 +131,7 @@ class EpisodeState(Message):
     worst_skew_ms: float = Field(0.0, description="largest distance of a row's picture from its grid time")
     problem: str = ""
     recovered: int = Field(0, description="of `saved`, episodes that an earlier recorder was killed in")
-    verdict: Literal["none", "success", "failure"] = Field("none", description="a person's about this episode")
+    verdict: Literal["none", "success", "failure"] = Field("none", description="a person's, about this one")
     minutes_left: float | None = Field(None, description="until the disk is too full, at the present rate")
     session_episodes: int = Field(0, description="episodes that the session is to have; 0 without one")
     session_done: int = Field(0, description="of those, how many there are")
