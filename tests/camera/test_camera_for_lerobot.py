@@ -2,7 +2,6 @@
 
 import base64
 import json
-import socket
 import threading
 import time
 import types
@@ -18,7 +17,7 @@ import zmq
 
 from gripwire.bus import Queued
 from gripwire.messages import Frame
-from gripwire.topics import Topics
+from gripwire.topics import SIM_TRUTH, Topics
 from tests.conftest import free_port_base
 
 WAIT_S = 30.0
@@ -27,9 +26,9 @@ RED, BLUE = (20, 60, 200), (190, 40, 10)
 
 
 @pytest.fixture
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+def port(port_base: int) -> int:
+    """Of this one and the next the stack makes no use."""
+    return port_base + SIM_TRUTH + 1
 
 
 @contextmanager
@@ -69,8 +68,9 @@ def plain(helpers: types.SimpleNamespace, colour: tuple[int, int, int]) -> Calla
 def lerobots_camera(port: int, name: str = "gripper_cam") -> Iterator[Any]:
     from lerobot.cameras.zmq import ZMQCamera, ZMQCameraConfig
 
-    camera = ZMQCamera(ZMQCameraConfig(server_address="127.0.0.1", port=port, camera_name=name))
-    camera.connect()
+    patient = {"server_address": "127.0.0.1", "timeout_ms": int(1000 * WAIT_S)}
+    camera = ZMQCamera(ZMQCameraConfig(port=port, camera_name=name, **patient))
+    camera.connect(warmup=False)
     yield camera
     camera.disconnect()
 

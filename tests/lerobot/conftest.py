@@ -48,6 +48,13 @@ class Running:
             what()
             self.states.wait(1.0, after=self.states.get())
 
+    def until(self, what: Callable[[], bool], timeout_s: float = 60.0) -> None:
+        """Ask at every state that comes, until it is so."""
+        deadline = time.monotonic() + timeout_s
+        while not what():
+            assert time.monotonic() < deadline, "it never came true"
+            self.states.wait(1.0, after=self.states.get())
+
     def here(self) -> dict[str, float]:
         """Where the arm is, as LeRobot names it."""
         return {f"{joint}.pos": at for joint, at in self.state().position.items()}
