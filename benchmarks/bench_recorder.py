@@ -40,6 +40,8 @@ from gripwire.topics import Topics
 BASE = 28200
 HEIGHT, WIDTH, BLOCK = 480, 640, 96
 BITS = 24
+NUMBERS = 512
+"""Pictures are drawn beforehand and shown over and over: what stands in for a camera costs little."""
 EPISODE_S = 20.0
 TRAINING = 8
 _NOISE = np.random.default_rng(0).normal(0, 4, (HEIGHT, WIDTH, 1))
@@ -70,6 +72,8 @@ class Hardware:
         self._camera: bus.Publisher[Frame] = bus.Publisher(topics["camera/gripper_cam"])
         self._state: bus.Publisher[RobotState] = bus.Publisher(topics["robot/state"])
         self._action: bus.Publisher[RobotAction] = bus.Publisher(topics["robot/action"])
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 90]
+        self._jpegs = [cv2.imencode(".jpg", spelled(n), quality)[1].tobytes() for n in range(NUMBERS)]
         self._ended = threading.Event()
         self._threads = [
             threading.Thread(target=self._film, daemon=True),
@@ -81,12 +85,11 @@ class Hardware:
         while not self._ended.wait(max(0.0, due - time.monotonic())):
             due = max(due + 1 / 30, time.monotonic() - 0.1)
             number, taken = self._camera.sent, clock.monotonic_ns()
-            jpeg = cv2.imencode(".jpg", spelled(number), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
             frame = Frame(
                 valid=True, camera="gripper_cam", width=WIDTH, height=HEIGHT, encoding="jpeg",
                 exposure_seq=number, t_capture=taken,
             )  # fmt: skip
-            self._camera.publish(frame, jpeg)
+            self._camera.publish(frame, self._jpegs[number % NUMBERS])
 
     def _move(self) -> None:
         due = time.monotonic()
@@ -184,7 +187,7 @@ def check(dataset: Path) -> dict[str, int]:
         with av.open(str(video)) as container:
             numbers = [read(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
         rows["rows"] += len(seqs)
-        rows["misplaced"] += sum(a != b for a, b in zip(numbers, seqs, strict=True))
+        rows["misplaced"] += sum(a != b % NUMBERS for a, b in zip(numbers, seqs, strict=True))
         # A picture further from its row than the two beside it could be: something nearer was lost.
         rows["late"] += sum(abs(skew) > 34 for skew in table["gripwire.gripper_cam.skew_ms"].to_pylist())
     return rows

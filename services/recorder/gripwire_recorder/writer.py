@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 from lerobot.configs import RGBEncoderConfig
+from lerobot.datasets import dataset_writer
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.datasets.utils import DEFAULT_EPISODES_PATH, update_chunk_file_indices
 
@@ -29,6 +30,9 @@ av.logging.set_libav_level(av.logging.ERROR)  # x264 prints twenty lines per epi
 cv2.setNumThreads(1)
 # LeRobot switches progress bars back on after each table; they stay off here (saver.py).
 warnings.filterwarnings("ignore", message="Cannot enable progress bars")
+
+# LeRobot walks over all rows to put images into the table, 2 ms a row: here all pictures are video.
+dataset_writer.embed_images = lambda table: table
 
 _QUEUE = 30
 
