@@ -14,11 +14,12 @@ demo: install ## the whole line on the virtual bench, with a report at the end; 
 	@$(BIN)/gripwire demo $(DEMO)
 
 test: install ## the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/faults --ignore=tests/e2e $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/faults --ignore=tests/e2e \
+		--ignore=tests/lerobot/test_lerobot_tools.py $(TESTS)
 	@$(BIN)/python -m pytest tests/faults $(TESTS) # these look at the clock: nothing beside them
 
-e2e: install ## the demo in small, and what it leaves behind
-	@$(BIN)/python -m pytest tests/e2e $(TESTS)
+e2e: install ## the demo in small, and what it leaves behind; LeRobot's own tools on the bench
+	@$(BIN)/python -m pytest tests/e2e tests/lerobot/test_lerobot_tools.py $(TESTS)
 
 faults: install ## the fault tests with their full counts
 	@FAULTS_IN_FULL=1 $(BIN)/python -m pytest tests/faults $(TESTS)

@@ -96,10 +96,9 @@ def test_for_hil_serl_a_policy_drives_and_a_person_takes_over(
 
     def taken_over(action: RobotAction) -> bool:
         robot.send_action(here)  # the policy goes on, and keeps its lease
-        return action.intervention and action.source == "leader"
+        return action.intervention and action.source == "leader" and driven(teleop)
 
     wait_for(bench.actions, taken_over)
-    assert driven(teleop)
     teleop.get_action()
     bench.move_leader(0.3, shoulder_pan=pan + 15.0)
 
@@ -114,8 +113,7 @@ def test_for_hil_serl_a_policy_drives_and_a_person_takes_over(
     assert way["gripper"] == 1.0
     robot.send_action(here)
     bench.ask("robot", Intervene(on=False))
-    wait_for(bench.actions, lambda a: not a.intervention)
-    assert not driven(teleop)
+    wait_for(bench.actions, lambda a: not a.intervention and not driven(teleop))
 
 
 def test_steps_that_are_not_lengths_by_axis_are_refused(tmp_path: Path) -> None:

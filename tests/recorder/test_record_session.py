@@ -113,5 +113,5 @@ def test_ctrl_c_ends_the_session_and_keeps_what_was_recorded(rigs, terminal):
 
 def test_without_a_recorder_it_says_what_to_do(make_settings, tmp_path, terminal):
     screen = terminal(make_settings(tmp_path), "--task", "grasp")
-    screen.until("error: the recorder service did not answer")
+    screen.until("error: no recorder is running here")
     assert screen.process.wait(30) == 1

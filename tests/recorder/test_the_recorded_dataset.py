@@ -120,12 +120,12 @@ def test_each_episode_has_its_task_and_its_session(recorded):
     assert first == second != third
 
 
-def test_a_saved_episode_is_never_written_again(rigs):
-    rig, _ = rigs()
-    rig.record(0.5)
+def test_a_saved_episode_is_never_written_again(recorded):
+    rig, *_ = recorded
+    rig.record(0.5, "kept")
 
     def sums():
-        files = [p for p in (rig.datasets / "grasps").rglob("*") if p.suffix in (".parquet", ".mp4")]
+        files = [p for p in (rig.datasets / "kept").rglob("*") if p.suffix in (".parquet", ".mp4")]
         kept = [p for p in files if p.name != "tasks.parquet"]
         return {
             p.relative_to(rig.datasets): (p.stat().st_ino, hashlib.sha256(p.read_bytes()).digest())
@@ -133,26 +133,26 @@ def test_a_saved_episode_is_never_written_again(rigs):
         }
 
     before = sums()
-    rig.record(0.5, task="another task")
+    rig.record(0.5, "kept", task="another task")
     after = sums()
     assert len(before) == 3 and len(after) == 6
     assert before.items() <= after.items()
 
 
-def test_a_discarded_episode_leaves_no_trace(rigs, open_with_lerobot):
-    rig, _ = rigs()
-    rig.record(0.5)
-    rig.start(0.5)
+def test_a_discarded_episode_leaves_no_trace(recorded, open_with_lerobot):
+    rig, *_ = recorded
+    rig.record(0.5, "thrown")
+    rig.start(0.5, "thrown")
     assert "thrown away" in rig.ask(DiscardEpisode())
-    rig.until(lambda e: e.state == "idle" and e.saved == 1)
-    assert rig.record(0.5).episode == 1
-    assert len(open_with_lerobot(rig.datasets / "grasps").lengths) == 2
-    assert sorted(path.name for path in rig.datasets.iterdir()) == [".recorder.lock", "grasps"]
+    rig.until(lambda e: e.state == "idle")
+    assert rig.record(0.5, "thrown").episode == 1
+    assert len(open_with_lerobot(rig.datasets / "thrown").lengths) == 2
+    assert not list(rig.datasets.glob(".*saving")) and not list((rig.settings.data / "journals").iterdir())
 
 
-def test_verdicts_and_interventions_stand_in_the_rows_from_their_moment_on(rigs, open_with_lerobot):
-    rig, bench = rigs()
-    rig.start(0.5)
+def test_verdicts_and_interventions_stand_in_the_rows_from_their_moment_on(recorded, open_with_lerobot):
+    rig, bench, *_ = recorded
+    rig.start(0.5, "marked")
     assert rig.ask(MarkEpisode(success=True, by="me")) == "success from now on"
     bench.intervention = True
     rows = rig.until(lambda e: e.verdict == "success").rows
@@ -162,33 +162,36 @@ def test_verdicts_and_interventions_stand_in_the_rows_from_their_moment_on(rigs,
     rows = rig.until(lambda e: e.verdict == "failure").rows
     rig.until(lambda e: e.rows >= rows + 5)
     rig.stop()
-    columns = open_with_lerobot(rig.datasets / "grasps").columns
+    columns = open_with_lerobot(rig.datasets / "marked").columns
     runs = [int(value) for value in columns["gripwire.verdict"]]
     assert list(dict.fromkeys(runs)) == [-1, 1, 0] == sorted(set(runs), key=runs.index)
     taken_over = np.flatnonzero(columns["gripwire.intervention"])
     assert 3 <= len(taken_over) == taken_over[-1] - taken_over[0] + 1
-    assert [said["success"] for said in rig.notes()[0]["verdicts"]] == [True, False]
+    assert [said["success"] for said in rig.notes("marked")[0]["verdicts"]] == [True, False]
 
 
-def test_a_session_records_its_episodes_by_itself_and_each_has_its_verdict(rigs):
-    rig, _ = rigs()
+def test_a_session_records_its_episodes_by_itself_and_each_has_its_verdict(recorded):
+    rig, *_ = recorded
     plan = StartSession(
         task="grasp", dataset="held", episodes=2, seconds=1.0, reset_seconds=0.5, success=True
     )  # fmt: skip
+    saved = rig.episode.get().message.saved
     rig.ask(plan)
     with pytest.raises(UserError, match="a session is under way"):
         rig.ask(StartEpisode(task="grasp", dataset="held"))
     rig.until(lambda e: e.session_phase == "recording" and e.session_done == 0)
     rig.until(lambda e: e.session_phase == "reset" and e.session_done == 1)
-    state = rig.until(lambda e: e.state == "idle" and e.saved == 2 and e.session_episodes == 0)
+    state = rig.until(lambda e: e.state == "idle" and e.saved == saved + 2 and e.session_episodes == 0)
     assert state.verdict == "success" and state.problem == ""
     lengths = [note["rows"] for note in rig.notes("held")]
     assert all(9 <= rows <= 20 for rows in lengths)  # a busy machine adds some
 
 
-def test_lost_and_broken_pictures_are_counted_and_the_rows_still_show_the_right_ones(rigs, open_with_lerobot):
-    rig, bench = rigs()
-    rig.start(0.5)
+def test_lost_and_broken_pictures_are_counted_and_the_rows_still_show_the_right_ones(
+    recorded, open_with_lerobot
+):
+    rig, bench, *_ = recorded
+    rig.start(0.5, "broken")
     bench.skip.set()
     rig.until(lambda e: e.drops == {"camera/gripper_cam": 1})
     rows = rig.episode.get().message.rows
@@ -196,23 +199,23 @@ def test_lost_and_broken_pictures_are_counted_and_the_rows_still_show_the_right_
     bench.corrupt = set(range(bench.camera.sent + 3, bench.camera.sent + 9))
     rig.until(lambda e: e.rows >= rows + 7)
     state = rig.stop()
-    assert state.drops == {"camera/gripper_cam": 1} == rig.notes()[0]["drops"]
+    assert state.drops == {"camera/gripper_cam": 1} == rig.notes("broken")[0]["drops"]
     assert "could not be decoded" in state.problem
-    rig.until_health(lambda h: h.counts.get("lost camera/gripper_cam") == 1)
-    dataset = open_with_lerobot(rig.datasets / "grasps")
+    rig.until_health(lambda h: h.counts.get("lost camera/gripper_cam", 0) >= 1)
+    dataset = open_with_lerobot(rig.datasets / "broken")
     assert dataset.numbers == dataset.columns[CAMERA + "seq"].tolist()
 
 
-def test_a_stalled_camera_marks_the_episode_and_degrades_health(rigs):
-    rig, bench = rigs()
-    rig.start(0.5)
+def test_a_stalled_camera_marks_the_episode_and_degrades_health(recorded):
+    rig, bench, *_ = recorded
+    rig.start(0.5, "stalled")
     bench.blind.set()
     rig.until_health(lambda h: h.state == "degraded" and "camera/gripper_cam is silent" in h.problem)
     bench.blind.clear()
     rig.until_health(lambda h: h.state == "ready")
     state = rig.stop()
     assert re.search(r"camera/gripper_cam was silent for [1-9]\.\d s", state.problem)
-    assert rig.notes()[0]["problem"] == state.problem
+    assert rig.notes("stalled")[0]["problem"] == state.problem
 
 
 def test_a_camera_that_stays_away_ends_the_episode(rigs):

@@ -1,40 +1,16 @@
-"""SIGKILL at any moment: nothing that was saved is lost, and of what was open at most a second."""
+"""SIGKILL: of an episode that was open at most a second is lost. (At any moment: tests/faults.)"""
 
-import json
 import os
-import random
 import signal
 
 from gripwire import clock
-from gripwire.messages import StartEpisode, StopEpisode
+from gripwire.messages import StartEpisode
 
 NAME = "gripwire.gripper_cam."
 
 
 def check_the_rows(dataset):
     assert dataset.numbers == dataset.columns[NAME + "seq"].tolist()
-
-
-def test_killed_while_saving_every_episode_is_there_once(rigs, open_with_lerobot):
-    rig, _ = rigs()
-    rng = random.Random(1)
-    rig.record(0.5)
-    for known in range(1, 5):
-        rig.start(0.3)
-        rig.ask(StopEpisode())
-        # Anywhere between the last row and durable.
-        rig.until(lambda e: e.state == "saving")
-        rig.episode.wait(rng.uniform(0.0, 0.7), after=rig.episode.get())
-        rig.kill()
-        rig.start_process()
-        rig.until(lambda e, known=known: e.state == "idle" and episodes(rig) == known + 1)
-        assert len(rig.notes()) == known + 1
-    assert rig.record(0.5).episode == 5
-    dataset = open_with_lerobot(rig.datasets / "grasps")
-    assert len(dataset.lengths) == 6
-    check_the_rows(dataset)
-    assert sorted(path.name for path in rig.datasets.iterdir()) == [".recorder.lock", "grasps"]
-    assert list((rig.settings.data / "journals").iterdir()) == []
 
 
 def test_killed_while_recording_the_open_episode_is_recovered_but_for_its_last_second(
@@ -100,8 +76,3 @@ def test_a_damaged_journal_gives_what_can_be_read_and_is_kept(rigs, open_with_le
     assert "a part of its journal was damaged" in state.problem and state.rows > 5
     assert (journal.parent / "aside" / journal.name).exists()
     check_the_rows(open_with_lerobot(rig.datasets / "grasps"))
-
-
-def episodes(rig):
-    info = rig.datasets / "grasps" / "meta" / "info.json"
-    return json.loads(info.read_text())["total_episodes"]

@@ -51,8 +51,9 @@ def record_session(
     settings = options.load(config, data, port_base)
     say = _voice(speak)
     with Latest(settings.topics["episode"], EpisodeState) as states:
-        saved = states.wait(3.0)
-        before = saved.message.saved if saved else 0
+        known = states.wait(3.0)  # the topic is latched: it comes at once
+        if known is None:
+            raise UserError("no recorder is running here; `gripwire recorder run` starts one")
         plan = StartSession(
             task=task, dataset=dataset, episodes=episodes, seconds=seconds, reset_seconds=reset_seconds,
             append=append, success=success,
@@ -66,7 +67,7 @@ def record_session(
             with suppress(UserError):
                 ask(settings, SteerSession(what="end"))
         state = _until_idle(states)
-    typer.echo(f"{state.saved - before} episodes are saved in `{dataset}`" + _room(state))
+    typer.echo(f"{state.saved - known.message.saved} episodes are saved in `{dataset}`" + _room(state))
 
 
 def _follow(settings: Settings, states: Latest[EpisodeState], keys: Keys, say: Callable[[str], None]) -> None:
