@@ -106,7 +106,7 @@ def test_hz_and_delay_measure_for_a_second(gripwire, topics: Topics) -> None:
     assert rate[::2] == delay[::2] == (0, "")
     pattern = r" *([\d.]+) Hz   between messages: median ([\d.]+) ms, min ([\d.]+), max ([\d.]+)\n"
     hz, middle, least, most = _numbers(pattern, rate[1])
-    assert 0 < hz <= 60 and 0 < least <= middle <= most
+    assert 0 < hz <= 60 and 0 <= least <= middle <= most  # after a stall two come at once
     middle, p99, most = _numbers(
         r"capture to here: median ([\d.]+) ms, p99 ([\d.]+), max ([\d.]+)\n", delay[1]
     )

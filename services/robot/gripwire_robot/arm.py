@@ -206,6 +206,11 @@ class Arm:
 
     # --- torque ---------------------------------------------------------------------------------------
 
+    def was_cut(self) -> None:
+        """Somebody else has cut torque at every motor: what was read back before says nothing any more."""
+        self.holding = False
+        self._torque = dict.fromkeys(JOINTS, False)
+
     @property
     def torque(self) -> bool:
         """Whether every motor holds, as last read back."""

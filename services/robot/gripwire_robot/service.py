@@ -372,7 +372,7 @@ class RobotService:
         self._cut_by_guard = f"{why}; `gripwire robot hold` turns it on again"
         self._lease.end()
         self._runtime.problem("halt", self._cut_by_guard)
-        self._arm.holding = False
+        self._arm.was_cut()
 
     # --- the end --------------------------------------------------------------------------------------
 
