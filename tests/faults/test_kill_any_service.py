@@ -31,7 +31,7 @@ def _record(stack: Stack, dataset: str) -> None:
     """One short episode, on disk when this returns."""
     control = stack.settings.topics.control("recorder")
     rows = stack.fresh("episode", lambda m: m.state == "recording" and m.rows >= 10)
-    request(control, "recorder", StartEpisode(task="Grasp the cube", dataset=dataset), timeout_s=30)
+    request(control, "recorder", StartEpisode(task="grasp", dataset=dataset, append=True), timeout_s=30)
     stack.until(rows, 20, "ten rows recorded")
     before = stack.survey.latest["episode"].saved
     request(control, "recorder", StopEpisode(), timeout_s=30)
@@ -80,7 +80,7 @@ def test_what_was_saved_before_the_recorder_was_killed_is_all_there(running: Sta
     dataset = running.settings.data / "datasets" / "kept"
     before = _episodes(dataset)
     rows = running.fresh("episode", lambda m: m.state == "recording" and m.rows >= 5)
-    request(control, "recorder", StartEpisode(task="Grasp the cube", dataset="kept"), timeout_s=30)
+    request(control, "recorder", StartEpisode(task="grasp", dataset="kept", append=True), timeout_s=30)
     running.until(rows, 20, "a second episode is under way")
     pid = running.health("recorder").pid
     os.kill(pid, signal.SIGKILL)
