@@ -29,7 +29,7 @@ from gripwire.recording import form
 from gripwire.wire import Buffer
 
 _CHUNK_BYTES = 1 << 20
-_LARGEST_BYTES = 1 << 28
+LARGEST_BYTES = 1 << 28
 _DISORDER_NS = 1_000_000_000
 """Messages of different topics may stand in the file this far out of order."""
 
@@ -105,11 +105,6 @@ class RecordingFile:
             self._writer.flush()
             self._writer.add_metadata(name, about)
             self._writer.flush()
-
-    @property
-    def epoch_ns(self) -> int:
-        """What the file's times are ahead of this machine's CLOCK_MONOTONIC."""
-        return self._epoch_ns
 
     def size(self) -> int:
         """Bytes on the disk by now."""
@@ -260,7 +255,7 @@ class Recording:
         schemas: dict[int, Schema] = {}
         nothing = Schema(id=0, data=b"", encoding="", name="")
         with open(self.path, "rb") as file:
-            reader = StreamReader(file, validate_crcs=True, record_size_limit=_LARGEST_BYTES)
+            reader = StreamReader(file, validate_crcs=True, record_size_limit=LARGEST_BYTES)
             try:
                 for record in reader.records:
                     if isinstance(record, Channel):

@@ -13,12 +13,11 @@ from mcap.stream_reader import StreamReader
 from zstandard import ZstdError
 
 from gripwire.errors import UserError
-from gripwire.recording.file import Recorded, recorded
+from gripwire.recording.file import LARGEST_BYTES, Recorded, recorded
 
 _MAGIC = b"\x89MCAP0\r\n"
 _HEAD = struct.Struct("<BQ")  # of every record: what it is, and how many bytes follow
 _DATA_END, _CHUNK = 0x0F, 0x06
-_LARGEST_BYTES = 1 << 28
 
 
 class Follower:
@@ -65,7 +64,7 @@ class Follower:
         if len(head) < _HEAD.size:
             return None
         _, length = _HEAD.unpack(head)
-        if length > _LARGEST_BYTES:  # these bytes are no head of a record: all that follows is lost
+        if length > LARGEST_BYTES:  # these bytes are no head of a record: all that follows is lost
             return None
         body = self._file.read(length)
         if len(body) < length:
@@ -78,7 +77,7 @@ class Follower:
             self.finished = True
             return
         reader = StreamReader(
-            io.BytesIO(data), skip_magic=True, validate_crcs=True, record_size_limit=_LARGEST_BYTES
+            io.BytesIO(data), skip_magic=True, validate_crcs=True, record_size_limit=LARGEST_BYTES
         )
         try:
             # All at once: a chunk is either whole or passed over.

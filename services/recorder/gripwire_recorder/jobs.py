@@ -107,7 +107,6 @@ class Jobs:
 
     def ending(self, job: Job, closing: Journal, ending: Ending) -> None:
         """An episode has ended; its journal is being closed."""
-        job.ending = ending
         self._journals.append((job, closing, ending))
 
     def discard(self, job: Job) -> None:

@@ -78,7 +78,6 @@ class Journal:
         self._file = RecordingFile(self.path, {})
         self._file.note(OPENING, {"json": opening.model_dump_json()})
         fsync_dir(folder)
-        self.epoch_ns = self._file.epoch_ns
         self._waiting: queue.SimpleQueue[tuple[str, Received[Any]] | Ending | None] = queue.SimpleQueue()
         self._held = 0
         self._over = False

@@ -33,7 +33,6 @@ class Job:
 
     # What the worker has told.
     rows: int = 0
-    worst_skew_ms: float = 0.0
     stuck: str = ""
     """Why it waits, in plain words."""
     failed: str = ""
@@ -43,6 +42,7 @@ class Job:
     summary: dict[str, Any] = field(default_factory=dict)
     crashes: int = 0
     ending: Ending | None = None
+    """Only of a journal that could not take it."""
     late_verdicts: list[dict[str, Any]] = field(default_factory=list)
     """What people said when the episode was over."""
 
@@ -136,7 +136,7 @@ class Saver:
     def _note(self, job: Job, report: dict[str, Any]) -> None:
         event = report["event"]
         if event == "progress":
-            job.rows, job.worst_skew_ms = report["rows"], report["worst_skew_ms"]
+            job.rows = report["rows"]
         elif event == "stuck":
             job.stuck = (
                 f"the disk that holds {job.dataset.parent} is full: the episode is kept in its journal and "

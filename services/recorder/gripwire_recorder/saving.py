@@ -41,14 +41,6 @@ class Outlook:
 
 
 @dataclass
-class Progress:
-    """An episode on its way, as far as its journal was read."""
-
-    rows: int = 0
-    worst_skew_ms: float = 0.0
-
-
-@dataclass
 class Saved:
     """An episode that is durable."""
 
@@ -126,11 +118,11 @@ class Source:
         self._follower.close()
 
 
-def save(path: Path, dataset: Path, crf: float, outlook: Outlook, tick: Callable[[Progress], None]) -> Saved:
+def save(path: Path, dataset: Path, crf: float, outlook: Outlook, tick: Callable[[int], None]) -> Saved:
     """Make an episode of ``dataset`` from the journal ``path``, following it as long as it grows.
 
-    ``tick`` is called again and again while more is awaited; it waits a moment, and raises what shall end
-    the saving.
+    ``tick`` is called with the rows so far, again and again while more is awaited; it waits a moment, and
+    raises what shall end the saving.
 
     Raises:
         Incomplete: no episode can be made of it, and why.
@@ -159,7 +151,7 @@ def _saved_before(path: Path, dataset: Path) -> Saved | None:
 
 
 def _attempt(
-    path: Path, dataset: Path, crf: float, outlook: Outlook, tick: Callable[[Progress], None]
+    path: Path, dataset: Path, crf: float, outlook: Outlook, tick: Callable[[int], None]
 ) -> Saved | None:
     from gripwire_recorder.writer import EpisodeWriter
 
@@ -189,9 +181,7 @@ def _attempt(
         staging.discard()
 
 
-def _follow(
-    source: Source, writer: "EpisodeWriter", outlook: Outlook, tick: Callable[[Progress], None]
-) -> None:
+def _follow(source: Source, writer: "EpisodeWriter", outlook: Outlook, tick: Callable[[int], None]) -> None:
     """Write rows as they settle, until the journal has ended or grows no more."""
     while True:
         growing = outlook.growing  # before looking: nothing is added after it
@@ -199,7 +189,7 @@ def _follow(
             writer.add(row)
         if source.ending is not None or not growing:
             break
-        tick(Progress(source.take.rows, source.take.worst_skew_ms))
+        tick(source.take.rows)
     for row in source.rest(source.ending or outlook.ending):
         writer.add(row)
 

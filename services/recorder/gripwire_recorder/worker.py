@@ -21,7 +21,7 @@ from gripwire import logs
 from gripwire_recorder import journal
 from gripwire_recorder.journal import Ending
 from gripwire_recorder.lerobot_alone import without_torch
-from gripwire_recorder.saving import DiskFull, Outlook, Progress, Saved, save
+from gripwire_recorder.saving import DiskFull, Outlook, Saved, save
 from gripwire_recorder.store import Incomplete
 
 log = logging.getLogger("gripwire.recorder.worker")
@@ -96,7 +96,9 @@ class Worker:
             try:
                 if task.discarded:
                     raise _Discarded
-                saved = save(task.path, task.dataset, self._crf, task.outlook, lambda p: self._tick(task, p))
+                saved = save(
+                    task.path, task.dataset, self._crf, task.outlook, lambda rows: self._tick(task, rows)
+                )
             except _Discarded:
                 journal.remove(task.path)
                 return self._tell(task, "discarded")
@@ -130,12 +132,12 @@ class Worker:
             log.error("the journal %s cannot be set aside: %s", task.path, e.strerror)
         self._tell(task, "failed", reason=reason, kept=kept)
 
-    def _tick(self, task: _Task, progress: Progress) -> None:
+    def _tick(self, task: _Task, rows: int) -> None:
         if task.discarded:
             raise _Discarded
         if time.monotonic() - task.told >= _TELL_S:
             task.told = time.monotonic()
-            self._tell(task, "progress", rows=progress.rows, worst_skew_ms=progress.worst_skew_ms)
+            self._tell(task, "progress", rows=rows)
         time.sleep(_POLL_S)
 
     def _pause(self, task: _Task) -> None:
