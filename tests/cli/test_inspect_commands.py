@@ -36,19 +36,28 @@ def test_topics_measures_what_is_published_and_shows_a_reason_as_it_is(gripwire,
         publishing(topics["camera/gripper_cam"], frame.model_copy, 30.0, b"rgb"),
         publishing(topics["reward"], lambda: Reward(reason="camera [/dev/video0] is gone"), 30.0),
     ):
-        for_programs, for_people = gripwire("topics", "--json"), gripwire("topics")
-        code, out, err = _end(for_programs)
-        assert (code, err) == (0, "")
-        rows = {row["topic"]: row for row in json.loads(out.splitlines()[-1])["topics"]}
-        camera, reward, robot = rows["camera/gripper_cam"], rows["reward"], rows["robot/state"]
+        for _ in range(5):  # a busy machine may hold these publishers up for 0.3 s, which is said of them
+            code, out, err = _end(gripwire("topics", "--json"))
+            assert (code, err) == (0, "")
+            rows = {row["topic"]: row for row in json.loads(out.splitlines()[-1])["topics"]}
+            camera, reward, robot = rows["camera/gripper_cam"], rows["reward"], rows["robot/state"]
+            if camera["alive"] and reward["alive"]:
+                break
         assert camera["alive"] and camera["valid"] and 5 < camera["rate_hz"] < 40 and camera["delay_ms"] >= 0
         assert reward["alive"] and not reward["valid"]
         assert reward["reason"] == "camera [/dev/video0] is gone"
         assert not robot["seen"]
-        code, out, err = _end(for_people)
-        assert (code, err) == (0, "")
-        (line,) = [line for line in out.splitlines() if line.startswith("reward")]
-        assert "not valid: camera [/dev/video0] is gone" in line
+
+
+def test_topics_tells_people_the_reason_too(gripwire, topics: Topics) -> None:
+    with publishing(topics["reward"], lambda: Reward(reason="camera [/dev/video0] is gone"), 30.0):
+        for _ in range(5):
+            code, out, err = _end(gripwire("topics"))
+            assert (code, err) == (0, "")
+            (line,) = [line for line in out.splitlines() if line.startswith("reward")]
+            if "silent for" not in line:
+                break
+    assert "not valid: camera [/dev/video0] is gone" in line
 
 
 def test_echo_prints_n_messages_as_json_lines(gripwire, topics: Topics) -> None:

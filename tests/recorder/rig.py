@@ -88,6 +88,11 @@ class Bench:
         for thread in self._threads:
             thread.start()
 
+    def longest_silence_s(self) -> float:
+        """Between two pictures, so far."""
+        taken = [taken for taken, _ in self.frames]
+        return float(np.diff(taken).max()) / 1e9
+
     def seconds(self, t: int) -> float:
         return (t - self.t0) / 1e9
 

@@ -37,7 +37,7 @@ def test_killed_while_recording_the_open_episode_is_recovered_but_for_its_last_s
 
 
 def test_when_the_process_that_saves_dies_another_one_goes_on(rigs, open_with_lerobot):
-    rig, _ = rigs()
+    rig, bench = rigs()
     rig.record(0.5)
     rig.start(0.5)
     before = rig.worker()
@@ -45,7 +45,9 @@ def test_when_the_process_that_saves_dies_another_one_goes_on(rigs, open_with_le
     rig.until(lambda e: e.rows >= 15)
     state = rig.stop()
     assert state.episode == 1 and rig.worker() != before
-    assert rig.notes()[1]["recovered"] is False and state.problem == ""
+    assert rig.notes()[1]["recovered"] is False and state.drops == {}
+    # A silence is told only where the camera of this test, which a busy machine may hold up, was silent.
+    assert state.problem == "" or bench.longest_silence_s() > 0.5
     check_the_rows(open_with_lerobot(rig.datasets / "grasps"))
 
 

@@ -163,7 +163,8 @@ def test_a_service_that_dies_in_mid_move_never_reads_as_there(
         again.start()
         arrival = client.wait_until_there(states, actions, move, 20.0)
         again.join()
-    assert "restarted in mid-move" in arrival.problem
+    # Which of the two depends on how fast this machine starts another one.
+    assert "restarted in mid-move" in arrival.problem or "as if the service had died" in arrival.problem
 
 
 def test_a_servo_that_falls_silent_in_mid_move_is_named(
