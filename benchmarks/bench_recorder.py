@@ -214,11 +214,14 @@ def shift(topics: Topics, data: Path, minutes: float) -> None:
             ended.set()
             thread.join()
     quarter = max(1, len(work.memory) // 4)
-    say(figure="stop to durable, episodes of 20 s at 30 fps, training beside, s", **spread(work.durable_s))
+    quarters = [work.memory[i * quarter : (i + 1) * quarter] for i in range(4)]
+    say(
+        figure="stop to durable, episodes of 20 s at 30 fps, training beside, s", **spread(work.durable_s),
+        each=[round(s, 2) for s in work.durable_s],
+    )  # fmt: skip
     say(
         figure="recorder and its worker, memory, MiB", worst=round(max(work.memory), 1),
-        first_quarter=round(float(np.median(work.memory[:quarter])), 1),
-        last_quarter=round(float(np.median(work.memory[-quarter:])), 1),
+        quarters=[round(float(np.median(each)), 1) for each in quarters if each],
     )  # fmt: skip
     say(figure="what is wrong with the rows", **check(data / "datasets" / "shift"), problems=work.problems)
     say(figure="trainings that ran beside", count=len(trained), seconds=[round(s, 1) for s in trained])
