@@ -9,7 +9,12 @@ for file in proto/pyproject.toml services/*/pyproject.toml plugins/*/pyproject.t
     inputs="$inputs $file"
     own="$own --no-emit-package $(sed -n 's/^name = "\(.*\)"/\1/p' "$file" | head -n 1)"
 done
-# shellcheck disable=SC2086
-"$uv" pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
-    --no-annotate --custom-compile-command 'make lock' --group pyproject.toml:dev \
-    $own $inputs --output-file requirements.lock "$@"
+compile() {
+    # shellcheck disable=SC2086
+    "$uv" pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-emit-index-url \
+        --no-annotate --custom-compile-command 'make lock' $own $inputs "$@"
+}
+compile --group pyproject.toml:dev --output-file requirements.lock "$@"
+# The images for a GPU take the same versions, with onnxruntime-gpu in place of onnxruntime.
+compile --group pyproject.toml:gpu --override scripts/gpu-override.txt --constraint requirements.lock \
+    --output-file requirements-gpu.lock
