@@ -84,7 +84,7 @@ class Received[M: Message]:
 
 
 class Publisher[M: Message]:
-    """Binds a topic's endpoint and publishes on it.
+    """Binds a topic's port and publishes on it.
 
     It fills the header's ``seq``, ``boot``, ``host`` and times. Safe to call from several threads.
 
@@ -104,7 +104,7 @@ class Publisher[M: Message]:
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._socket.setsockopt(zmq.SNDHWM, topic.depth)  # set before bind: later it would do nothing
         self._socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # all that readers send is subscriptions
-        bind(self._socket, topic.endpoint, f"topic `{topic.name}`")
+        bind(self._socket, topic.binds, f"topic `{topic.name}`")
 
     def publish(self, message: M, payload: wire.Buffer | None = None) -> M:
         """Send; a full queue drops this message for the reader that is behind, never blocks."""

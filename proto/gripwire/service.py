@@ -240,7 +240,7 @@ def run(name: str, settings: Settings, build: Callable[[Runtime], Service]) -> i
     try:
         heartbeat = Heartbeat(runtime)
         service = build(runtime)
-        server = control.Server(settings.topics.control(name), service.commands)
+        server = control.Server(settings.topics.control_binds(name), service.commands)
         service.setup()
         setting_up = False
         heartbeat.state("ready")

@@ -22,6 +22,8 @@ ENV_PREFIX = "GRIPWIRE_"
 CONFIG_VARIABLE = "GRIPWIRE_CONFIG"
 _ENV_RESERVED = {"CONFIG", "LOG", "SUPERVISED"}
 _SLOT = re.compile(r"^[a-z][a-z0-9_]{0,30}$")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_SECTIONS = {"cameras", "hosts", *SERVICES}
 
 
 class Section(BaseModel):
@@ -35,7 +37,7 @@ class Bus(Section):
 
     data: Path = Field(Path("data"), description="root of everything gripwire writes")
     port_base: int = Field(7600, ge=1024, le=65535 - PORT_SPAN, description="first port of this stack")
-    bind: str = Field("127.0.0.1", description="address the topics bind to and are read from")
+    bind: str = Field("127.0.0.1", description="address that services bind to")
     log: Literal["auto", "text", "json"] = Field("auto", description="auto: text on a terminal, else JSON")
 
 
@@ -63,7 +65,27 @@ class Settings:
 
     @cached_property
     def topics(self) -> Topics:
-        return Topics(self.bus.port_base, self.cameras, self.bus.bind)
+        return Topics(self.bus.port_base, self.cameras, self.bus.bind, self.hosts)
+
+    @cached_property
+    def hosts(self) -> dict[str, str]:
+        """Where services are found, by name; ``camera`` for all cameras, ``default`` for all not named."""
+        known, found = {"camera", "default", *SERVICES}, dict[str, str]()
+        for key, value in self.values.items():
+            if key[0] != "hosts":
+                continue
+            name = ".".join(key[1:])
+            if name not in known:
+                raise UserError(
+                    f"{value.origin}: unknown key `hosts.{name}`; known: {', '.join(sorted(known))}"
+                )
+            if not isinstance(value.value, str) or not _HOST.fullmatch(value.value):
+                raise UserError(
+                    f"{value.origin}: `hosts.{name}` = {value.value!r}: give the name or the address at "
+                    "which that machine is reached"
+                )
+            found[name] = value.value
+        return found
 
     @cached_property
     def cameras(self) -> tuple[str, ...]:
@@ -128,6 +150,7 @@ class Settings:
         """The bus settings as variables, so that a child process sees what this one sees."""
         env = {"GRIPWIRE_DATA": str(self.data), "GRIPWIRE_PORT_BASE": str(self.bus.port_base)}
         env["GRIPWIRE_BIND"] = self.bus.bind
+        env |= {f"GRIPWIRE_HOSTS__{service.upper()}": host for service, host in self.hosts.items()}
         env[CONFIG_VARIABLE] = str(self.path) if self.path else ""
         return env
 
@@ -151,7 +174,7 @@ def load(
         if value is not None:
             path = tuple(key.split("."))
             settings.values[path] = _Value(value, f"--{path[-1].replace('_', '-')}")
-    _ = settings.bus, settings.cameras  # complain early
+    _ = settings.bus, settings.cameras, settings.hosts  # complain early
     _refuse_public(settings)
     return settings
 
@@ -190,12 +213,11 @@ def _read_file(settings: Settings) -> None:
     except OSError as e:
         raise UserError(f"{path}: cannot be read: {e.strerror}") from e
     lines = _lines(text)
-    known = {"cameras", *SERVICES}
     for key, value in _flatten(tree):
         origin = f"{path}:{lines.get(key, lines.get(key[:-1], 1))}"
-        if (len(key) > 1 or value == {}) and key[0] not in known:
+        if (len(key) > 1 or value == {}) and key[0] not in _SECTIONS:
             origin = f"{path}:{lines.get(key[:1], lines.get(key, 1))}"
-            raise UserError(f"{origin}: unknown section [{key[0]}]; known: {', '.join(sorted(known))}")
+            raise UserError(f"{origin}: unknown section [{key[0]}]; known: {', '.join(sorted(_SECTIONS))}")
         if len(key) > 1 or value != {}:
             settings.values[key] = _Value(value, origin)
 
@@ -236,7 +258,7 @@ def _read_environment(settings: Settings, env: dict[str, str]) -> None:
                 settings.values[("log",)] = _Value(text, f"${variable}")
             continue
         key = tuple(part.lower() for part in name.split("__"))
-        if len(key) > 1 and key[0] not in {"cameras", *SERVICES}:
+        if len(key) > 1 and key[0] not in _SECTIONS:
             raise UserError(f"${variable}: unknown section [{key[0]}]")
         settings.values[key] = _Value(_parse(text), f"${variable}")
 

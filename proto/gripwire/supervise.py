@@ -60,7 +60,7 @@ def stack(settings: Settings, profile: Profile, without: frozenset[str] = frozen
 def bench_environment(settings: Settings) -> dict[str, str]:
     """The variables that point camera and robot at the virtual bench instead of hardware."""
     bench = settings.data / "sim"
-    source = f"http://{settings.bus.bind}:{settings.topics.sim_camera_port()}/"
+    source = f"http://{settings.topics.host('sim')}:{settings.topics.sim_camera_port()}/"
     return {f"GRIPWIRE_CAMERAS__{settings.cameras[0].upper()}__SOURCE": source} | {
         "GRIPWIRE_ROBOT__PORT": str(bench / "follower"),
         "GRIPWIRE_ROBOT__ID": "bench",
@@ -224,11 +224,11 @@ def refuse_taken_ports(topics: Topics, bench: bool) -> None:
     Raises:
         UserError: something already holds one of the stack's ports.
     """
-    wanted = {topic.endpoint: f"topic `{topic.name}`" for topic in topics}
-    wanted |= {topics.control(service): f"{service}'s control endpoint" for service in topics.services}
+    wanted = {topic.binds: f"topic `{topic.name}`" for topic in topics}
+    wanted |= {topics.control_binds(service): f"{service}'s control endpoint" for service in topics.services}
     if bench:
-        wanted[f"tcp://{topics.host}:{topics.sim_camera_port()}"] = "the bench's camera"
-        wanted[f"tcp://{topics.host}:{topics.sim_truth_port()}"] = "the bench's truth"
+        wanted[f"tcp://{topics.bind}:{topics.sim_camera_port()}"] = "the bench's camera"
+        wanted[f"tcp://{topics.bind}:{topics.sim_truth_port()}"] = "the bench's truth"
     for endpoint, what in wanted.items():
         socket = bus.context().socket(zmq.XPUB)
         bus.bind(socket, endpoint, what)

@@ -1,6 +1,6 @@
 """The whole bus on one screen: every topic, its message, rate, port, queue depth, and who publishes it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gripwire import messages as m
@@ -14,7 +14,8 @@ class Topic:
 
     ``rate_hz`` is what the publisher aims at (None: on change); ``depth`` is how many messages are kept for
     a reader that is behind, before the newest are dropped; a larger message than ``max_bytes`` is refused
-    by ZeroMQ itself; ``latched``: a new reader gets the last message at once.
+    by ZeroMQ itself; ``latched``: a new reader gets the last message at once. Its owner binds to ``binds``,
+    readers connect to ``endpoint``.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Topic:
     rate_hz: float | None
     port: int
     endpoint: str
+    binds: str
     depth: int
     max_bytes: int
     journalled: bool
@@ -47,13 +49,24 @@ PORT_SPAN = 64
 """A stack uses ports ``port_base`` to ``port_base + PORT_SPAN - 1``."""
 
 
+LOOPBACK = "127.0.0.1"
+WILDCARDS = ("0.0.0.0", "*")
+"""Addresses that mean "all of this machine's": one can bind to them, and connect to none."""
+
+
 class Topics:
-    """Every topic of one stack, given where it binds and which camera slots it has."""
+    """Every topic of one stack, given where it binds, which camera slots it has, and where it is found.
+
+    ``hosts``: service -> the host at which others find it; ``camera`` stands for all cameras, ``default`` for
+    all services that are not named. Without either: ``bind``, or loopback where that is a wildcard.
+    """
 
     def __init__(
-        self, port_base: int, cameras: Iterable[str] = ("gripper_cam",), host: str = "127.0.0.1"
-    ) -> None:
-        self.port_base, self.host, self.cameras = port_base, host, tuple(cameras)
+        self, port_base: int, cameras: Iterable[str] = ("gripper_cam",), bind: str = LOOPBACK,
+        hosts: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.port_base, self.bind, self.cameras = port_base, bind, tuple(cameras)
+        self._hosts = dict(hosts or {})
         self._topics: dict[str, Topic] = {}
         for name, message, owner, rate, offset, depth, size, journalled, latched in _FIXED:
             self._add(name, message, owner, rate, offset, depth, size, journalled, latched)
@@ -70,13 +83,19 @@ class Topics:
         self, name: str, message: type[m.Message], owner: str, rate: float | None, offset: int,
         depth: int, size: int, journalled: bool, latched: bool = False,
     ) -> None:  # fmt: skip
-        port = self.port_base + offset
+        endpoint, binds = f"tcp://{self.host(owner)}:{self.port_base + offset}", self._binds(offset)
         self._topics[name] = Topic(
-            name, message, owner, rate, port, self._tcp(port), depth, size, journalled, latched
-        )
+            name, message, owner, rate, self.port_base + offset, endpoint, binds, depth, size, journalled,
+            latched,
+        )  # fmt: skip
 
-    def _tcp(self, port: int) -> str:
-        return f"tcp://{self.host}:{port}"
+    def _binds(self, offset: int) -> str:
+        return f"tcp://{self.bind}:{self.port_base + offset}"
+
+    def host(self, service: str) -> str:
+        """The host at which ``service`` is found."""
+        here = LOOPBACK if self.bind in WILDCARDS else self.bind
+        return self._hosts.get(service.split("/")[0]) or self._hosts.get("default") or here
 
     def __getitem__(self, name: str) -> Topic:
         try:
@@ -91,8 +110,12 @@ class Topics:
         return name in self._topics
 
     def control(self, service: str) -> str:
-        """The endpoint at which ``service`` (e.g. ``robot`` or ``camera/gripper_cam``) takes commands."""
-        return self._tcp(self.port_base + _CONTROL + self.services[service])
+        """The endpoint at which ``service`` (e.g. ``robot`` or ``camera/gripper_cam``) is asked."""
+        return f"tcp://{self.host(service)}:{self.port_base + _CONTROL + self.services[service]}"
+
+    def control_binds(self, service: str) -> str:
+        """What ``service`` itself binds to, to be asked there."""
+        return self._binds(_CONTROL + self.services[service])
 
     def sim_camera_port(self) -> int:
         """Where the bench serves its camera over HTTP."""

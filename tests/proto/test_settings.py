@@ -8,6 +8,7 @@ from pydantic import Field
 
 from gripwire.errors import UserError
 from gripwire.settings import Section, Settings, load
+from gripwire.topics import Topics
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +171,48 @@ def test_the_file_of_the_working_directory_is_read_unless_another_is_named(tmp_p
 
 def test_a_child_process_sees_what_its_parent_saw(tmp_path: Path) -> None:
     path = _toml(tmp_path, "port_base = 9100\n[cameras.wrist]\nsource = 0\n")
-    parent = load(path, {"data": tmp_path / "d", "port_base": 9300}, {})
+    parent = load(path, {"data": tmp_path / "d", "port_base": 9300, "hosts.reward": "gpu-box"}, {})
     child: Settings = load(env=parent.environment())
     assert (child.data, child.bus, child.cameras) == (parent.data, parent.bus, parent.cameras)
+    assert child.hosts == parent.hosts == {"reward": "gpu-box"}
+
+
+def test_services_bind_where_bind_says_and_are_found_there() -> None:
+    topics = load(env={"GRIPWIRE_BIND": "127.0.0.2"}).topics
+    assert topics["reward"].binds == topics["reward"].endpoint == "tcp://127.0.0.2:7603"
+    assert topics.control_binds("robot") == topics.control("robot") == "tcp://127.0.0.2:7640"
+
+
+def test_hosts_say_where_each_service_is_found_and_not_where_it_binds(tmp_path: Path) -> None:
+    path = _toml(tmp_path, '[cameras.wrist]\n[hosts]\nreward = "gpu-box"\ncamera = "10.0.0.7"\n')
+    topics = load(path, env={"GRIPWIRE_HOSTS__DEFAULT": "robot-pc"}).topics
+    assert (
+        topics["reward"].endpoint == "tcp://gpu-box:7603" and topics.control("reward") == "tcp://gpu-box:7641"
+    )
+    assert topics["camera/wrist"].endpoint == "tcp://10.0.0.7:7610"
+    assert topics["health/camera/wrist"].endpoint == "tcp://10.0.0.7:7628"
+    assert topics["robot/state"].endpoint == "tcp://robot-pc:7601"
+    assert {topic.binds.rpartition(":")[0] for topic in topics} == {"tcp://127.0.0.1"}
+
+
+def test_one_cannot_connect_to_a_wildcard_so_what_binds_to_it_is_found_on_loopback() -> None:
+    topics = Topics(7600, bind="0.0.0.0")
+    assert (topics["reward"].binds, topics["reward"].endpoint) == (
+        "tcp://0.0.0.0:7603",
+        "tcp://127.0.0.1:7603",
+    )
+
+
+@pytest.mark.parametrize("host", ['"gpu box"', '"tcp://gpu-box"', '"gpu-box:7603"', '""', "7", "{}"])
+def test_what_cannot_be_a_host_is_refused_with_its_line(tmp_path: Path, host: str) -> None:
+    path = _toml(tmp_path, f"[hosts]\nreward = {host}\n")
+    with pytest.raises(UserError, match=rf"{path}:2: `hosts.reward` = .*give the name or the address"):
+        load(path, env={})
+
+
+def test_a_host_for_a_service_that_does_not_exist_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = _toml(tmp_path, '[hosts]\nrobt = "a"\n')
+    with pytest.raises(
+        UserError, match=rf"{path}:2: unknown key `hosts.robt`; known: camera, .*default, .*robot"
+    ):
+        load(path, env={})

@@ -151,7 +151,7 @@ def demonstrate(
     finally:
         session.close()
     topics = settings.topics
-    records = [r for r in truth.fetch(topics.host, topics.sim_truth_port()) if r.t >= began]
+    records = [r for r in truth.fetch(topics.host("sim"), topics.sim_truth_port()) if r.t >= began]
     grasped = sum(r.grasped for r in records)
     if as_json:
         result = {"kind": kind.value, "seed": seed, "exposures": len(records), "grasped": grasped}

@@ -89,14 +89,14 @@ class SimService:
         from gripwire_sim.servo_bus import ServoBus
 
         topics = self._runtime.topics
-        self._open.append(mjpeg.serve(self._camera, topics.host, topics.sim_camera_port()))
-        self._open.append(truth.serve(self._ledger, topics.host, topics.sim_truth_port()))
+        self._open.append(mjpeg.serve(self._camera, topics.bind, topics.sim_camera_port()))
+        self._open.append(truth.serve(self._ledger, topics.bind, topics.sim_truth_port()))
         joints.write_calibration(self._folder / "calibration")
         self._buses[FOLLOWER] = ServoBus(self._follower.chain, self._folder / FOLLOWER)
         self._buses[LEADER] = ServoBus(self._leader.chain, self._folder / LEADER)
         log.info(
             "camera http://%s:%d/, follower %s, leader %s, calibration in %s (id `bench`)",
-            topics.host, topics.sim_camera_port(), self._folder / "follower", self._folder / "leader",
+            topics.bind, topics.sim_camera_port(), self._folder / "follower", self._folder / "leader",
             self._folder / "calibration",
         )  # fmt: skip
 

@@ -91,7 +91,7 @@ class Demo:
 
     def _learn_truth(self) -> None:
         since = max(self.grasped, default=-1)
-        for record in truth.fetch(self.topics.host, self.topics.sim_truth_port(), since):
+        for record in truth.fetch(self.topics.host("sim"), self.topics.sim_truth_port(), since):
             self.grasped[record.seq] = record.grasped
 
     def _label(self) -> None:
