@@ -165,6 +165,30 @@ def test_it_reconnects_when_the_address_comes_back(
     assert process.poll() is None
 
 
+def test_pictures_that_waited_while_the_service_was_stopped_are_not_published_as_new(
+    camera_process: Start, mjpeg: Servers, frames: Queued[Frame], health: Latest[Health],
+    helpers: types.SimpleNamespace,
+) -> None:  # fmt: skip
+    server = mjpeg()
+    process = camera_process("--source", server.url)
+    lively = pictures(helpers)
+    stream_until(server, lively, lambda: bool(list(frames.drain())))
+    process.send_signal(signal.SIGSTOP)
+    old, over = [next(lively) for _ in range(8)], time.monotonic() + 1.5
+    for part in old:  # it all fits into the kernel's buffers
+        server.send(part)
+    while time.monotonic() < over:
+        list(frames.drain())
+        frames.receive(0.1)
+    process.send_signal(signal.SIGCONT)
+    server.requests.get(timeout=DEADLINE_S)  # its first request
+    server.requests.get(timeout=DEADLINE_S)  # it connects anew
+    stream_until(server, lively, lambda: frames.socket.poll(0) != 0)
+    came = next_frame(frames)
+    assert not any(bytes(came.payload or b"-") in sent for sent in old)
+    wait_for_health(health, lambda h: h.counts.get("held_up", 0) == 1)
+
+
 def test_an_address_that_does_not_answer_yet_is_waited_for(
     camera_process: Start, mjpeg: Servers, frames: Queued[Frame], health: Latest[Health],
     helpers: types.SimpleNamespace,

@@ -115,25 +115,44 @@ def test_a_stalled_camera_makes_the_verdict_no_and_names_the_camera(bench: Bench
     assert bench.runtime.problems == ""
 
 
+def _wait(bench: Bench, seconds: float) -> None:
+    late_by = time.monotonic() + seconds
+    while time.monotonic() < late_by:
+        bench.models.receive(0.05)
+
+
 def test_frames_that_waited_too_long_are_passed_over_and_each_is_reported(bench: Bench) -> None:
     bench.serve()
-    sent = [bench.send(True, i) for i in range(20)]
-    late_by = time.monotonic() + 0.6
-    while time.monotonic() < late_by:  # the service is busy elsewhere for longer than it may lag
-        bench.models.receive(0.05)
-    newest = bench.verdict(sent[-1])
+    late = [bench.send(True, i) for i in range(19)]
+    _wait(bench, 0.6)  # the service is busy elsewhere for longer than it may lag
+    newest = bench.verdict(bench.send(True, 19))
     assert newest.valid
-    assert [bench.verdict(f).reason[:7] for f in sent[:-1]] == ["skipped"] * 19
+    assert [bench.verdict(f).reason[:7] for f in late] == ["skipped"] * 19
     assert bench.runtime.counts["frames_skipped"] == bench.runtime.counts["invalid"] == 19
+
+
+def test_of_old_frames_even_the_newest_is_no_news(bench: Bench) -> None:
+    """As after SIGSTOP, where the queue has overflowed: it keeps the oldest."""
+    bench.serve()
+    late = [bench.send(True, i) for i in range(5)]
+    _wait(bench, 0.6)
+    said = [bench.verdict(frame) for frame in late]
+    assert [(r.valid, r.decision, r.reason[:7]) for r in said] == [(False, False, "skipped")] * 5
+    assert bench.verdict(bench.send(True, 5)).valid
+
+
+def test_a_capture_time_that_is_still_to_come_is_not_passed_on(bench: Bench) -> None:
+    bench.serve()
+    reward = bench.verdict(bench.send(True, t_capture=clock.monotonic_ns() + 10**12))
+    assert reward.valid and reward.t_capture <= reward.t_publish
 
 
 def test_what_was_seen_before_skipped_frames_does_not_count_after_them(bench: Bench) -> None:
     bench.serve()
     assert [bench.verdict(bench.send(True, i)).decision for i in range(3)][-1]
-    late = [bench.send(True, i) for i in range(3)]
-    late_by = time.monotonic() + 0.6
-    while time.monotonic() < late_by:
-        bench.models.receive(0.05)
+    late = [bench.send(True, i) for i in range(2)]
+    _wait(bench, 0.6)
+    late.append(bench.send(True, 2))
     assert bench.verdict(late[-1]).valid
     assert [bench.verdict(f).decision for f in late] == [False] * 3
     assert [bench.verdict(bench.send(True, i)).decision for i in range(2)] == [False, True]

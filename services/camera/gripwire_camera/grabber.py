@@ -28,6 +28,7 @@ class Grabber:
         self.error: BaseException | None = None
         self._pictures: deque[Picture] = deque(maxlen=DEPTH)
         self._arrived = threading.Condition()
+        self._outdated = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="grabber", daemon=True)
         self._thread.start()
@@ -42,6 +43,13 @@ class Grabber:
             if not self._arrived.wait_for(lambda: self._pictures, timeout_s):
                 raise queue.Empty
             return self._pictures.popleft()
+
+    def renew(self) -> None:
+        """Throw away what waits, here and at the source, and connect anew: nobody has looked for a while, and
+        a picture that was kept meanwhile must not pass for one of now."""
+        with self._arrived:
+            self._outdated = True
+            self._pictures.clear()
 
     @property
     def waiting(self) -> int:
@@ -77,6 +85,9 @@ class Grabber:
                 first, self.problem = False, ""
                 self.connects += 1
             with self._arrived:
+                if self._outdated:
+                    self._outdated = False
+                    raise SourceLost(f"{self.source.address} was not read for a while; connecting anew")
                 self.dropped += len(self._pictures) == DEPTH
                 self._pictures.append(picture)
                 self._arrived.notify()

@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ from gripwire_camera.sources import Picture, decode
 log = logging.getLogger("gripwire.camera")
 
 WAIT_S = 0.05
+HELD_UP_S = 1.0
+"""When the loop has not turned for so long, the process was stopped or starved, and what the source, the
+kernel and the queues have kept is old, though it would be stamped as if it had just come."""
 
 
 class CameraService:
@@ -37,6 +41,7 @@ class CameraService:
         self._rate = Rate()
         self._rate_known = False
         self._published = 0
+        self._turned = float("inf")
 
     @property
     def commands(self) -> dict[type[Command], Callable[[Any], Reply]]:
@@ -54,14 +59,30 @@ class CameraService:
         grabber = self._grabber
         assert grabber is not None
         try:
-            self._publish(grabber.get(WAIT_S))
+            picture = grabber.get(WAIT_S)
+            if not self._held_up(grabber):
+                self._publish(picture)
         except queue.Empty:
+            self._held_up(grabber)
             if grabber.ended and not grabber.waiting:
                 log.info("the video %s is over after %d pictures", grabber.source.address, self._published)
                 self._runtime.stopping.set()
         if error := grabber.error or (self._lerobot and self._lerobot.error):
             raise error
         self._report(grabber)
+
+    def _held_up(self, grabber: Grabber) -> bool:
+        """Whether nobody has looked at the pictures for so long that they are not those of now."""
+        now = time.monotonic()
+        held_up = grabber.source.live and now - self._turned > HELD_UP_S
+        self._turned = now
+        if held_up:
+            log.warning(
+                "the service was held up for more than %g s; pictures from before are left", HELD_UP_S
+            )
+            self._runtime.count("held_up")
+            grabber.renew()
+        return held_up
 
     def _report(self, grabber: Grabber) -> None:
         self._runtime.problem("source", grabber.problem)

@@ -39,14 +39,14 @@ class Intake:
         """What to answer now, in order; empty when nothing came within ``wait_s``."""
         if self._period:
             received = self._at_rate(time.monotonic() + wait_s)
-            return [Taken(received)] if received else []
+            return [_taken(received)] if received else []
         received = self._frames.receive(wait_s)
         if received is None:
             return []
         if _waited_s(received) <= BACKLOG_S:
             return [Taken(received)]
         waiting = [received, *self._frames.drain()]
-        return [*(Taken(late, skipped=True) for late in waiting[:-1]), Taken(waiting[-1])]
+        return [*(Taken(late, skipped=True) for late in waiting[:-1]), _taken(waiting[-1])]
 
     def _at_rate(self, deadline: float) -> Received[Frame] | None:
         while True:
@@ -75,6 +75,12 @@ class Intake:
         """Messages since the last call that could not be read, and why the last one could not."""
         count, self._refused = self._frames.refused - self._refused, self._frames.refused
         return count, self._frames.refusal
+
+
+def _taken(received: Received[Frame]) -> Taken:
+    """The newest there is; even that is too old where this process was stopped and the queue has overflowed,
+    since a full queue keeps the oldest."""
+    return Taken(received, skipped=_waited_s(received) > BACKLOG_S)
 
 
 def _waited_s(received: Received[Frame]) -> float:

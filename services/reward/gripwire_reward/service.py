@@ -175,8 +175,9 @@ class RewardService:
         same_clock = frame.host == clock.host_id()
         reward.camera, reward.frame_seq, reward.frame_boot = self.camera, frame.seq, frame.boot
         reward.exposure_seq = frame.exposure_seq
-        # Times of another machine mean nothing here: then the moment of receipt stands in.
-        reward.t_capture = frame.t_capture if same_clock else received.t_receive
+        # Times of another machine mean nothing here, nor does one that is still to come: a verdict of the
+        # future would never grow old. Then the moment of receipt stands in.
+        reward.t_capture = min(frame.t_capture, received.t_receive) if same_clock else received.t_receive
         if same_clock:
             reward.stages_ms = {"receive": (received.t_receive - frame.t_publish) / 1e6} | reward.stages_ms
         self._runtime.count("frames")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from gripwire import logs
 from gripwire.errors import UserError
 from gripwire.messages import (
     Command,
@@ -169,6 +170,7 @@ class Serving:
         if self.scorer:
             metrics = self.scorer.bundle.manifest.metrics
             message.metrics = {name: metric.value for name, metric in metrics.items()}
+        logs.context.see(message)
         self._model.publish(message)
 
     def _adopt_outcomes(self) -> None:
