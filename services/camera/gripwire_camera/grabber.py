@@ -73,6 +73,7 @@ class Grabber:
 
     def _session(self) -> None:
         """One connection, from open to loss. It counts as made when its first picture is here."""
+        self._outdated = False
         for warning in self.source.open():
             log.warning("%s: %s", self.source.address, warning)
         first = True
