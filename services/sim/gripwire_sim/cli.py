@@ -1,6 +1,7 @@
 """`gripwire sim`."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -55,6 +56,24 @@ def run(
     from gripwire_sim.service import SimService
 
     raise typer.Exit(service.run("sim", settings, SimService))
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def plug(
+    command: Annotated[
+        list[str], typer.Argument(metavar="-- COMMAND...", help="What to run with the ports.")
+    ],
+    sockets: Annotated[Path, typer.Option(help="The folder in which the bench offers its serial lines.")],
+    ports: Annotated[Path, typer.Option(help="The folder in which the serial ports shall stand.")],
+    patience: Annotated[
+        float, typer.Option(help="Seconds to wait for the bench before COMMAND runs.")
+    ] = 60.0,
+) -> None:
+    """Run COMMAND with serial ports `follower` and `leader` that lead to a bench in another container."""
+    from gripwire_sim.plug import plug
+
+    arms = ("follower", "leader")
+    plug({sockets / arm: ports / arm for arm in arms}, command, patience)
 
 
 @app.command()

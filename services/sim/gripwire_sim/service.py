@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gripwire.errors import UserError
@@ -15,8 +16,10 @@ from gripwire.service import Runtime
 from gripwire_sim.settings import SimSettings
 
 if TYPE_CHECKING:
+    from gripwire_sim.feetech import Chain
     from gripwire_sim.picture import Camera
     from gripwire_sim.servo_bus import ServoBus
+    from gripwire_sim.servo_socket import ServoSocket
     from gripwire_sim.web import Web
 
 log = logging.getLogger("gripwire.sim")
@@ -39,7 +42,7 @@ class SimService:
         self._folder = runtime.settings.data / FOLDER
         self._stop = threading.Event()
         self._open: list[Web | Camera] = []
-        self._buses: dict[str, ServoBus] = {}
+        self._buses: dict[str, ServoBus | ServoSocket] = {}
         self._plug_at: dict[str, float] = {}
         """When a port that is gone comes back, by name (monotonic s)."""
         self._judged = (0.0, 0)
@@ -86,19 +89,28 @@ class SimService:
 
     def _serve(self) -> None:
         from gripwire_sim import joints, mjpeg, truth
-        from gripwire_sim.servo_bus import ServoBus
 
         topics = self._runtime.topics
         self._open.append(mjpeg.serve(self._camera, topics.bind, topics.sim_camera_port()))
         self._open.append(truth.serve(self._ledger, topics.bind, topics.sim_truth_port()))
         joints.write_calibration(self._folder / "calibration")
-        self._buses[FOLLOWER] = ServoBus(self._follower.chain, self._folder / FOLLOWER)
-        self._buses[LEADER] = ServoBus(self._leader.chain, self._folder / LEADER)
+        follower = self._connect(FOLLOWER, self._follower.chain)
+        leader = self._connect(LEADER, self._leader.chain)
         log.info(
             "camera http://%s:%d/, follower %s, leader %s, calibration in %s (id `bench`)",
-            topics.bind, topics.sim_camera_port(), self._folder / "follower", self._folder / "leader",
-            self._folder / "calibration",
+            topics.bind, topics.sim_camera_port(), follower, leader, self._folder / "calibration",
         )  # fmt: skip
+
+    def _connect(self, name: str, chain: "Chain") -> Path:
+        """Plug an arm in; where."""
+        from gripwire_sim.servo_bus import ServoBus
+        from gripwire_sim.servo_socket import ServoSocket
+
+        if folder := self._settings.sockets:
+            self._buses[name] = ServoSocket(chain, folder / name)
+        else:
+            self._buses[name] = ServoBus(chain, self._folder / name)
+        return self._buses[name].link
 
     def update(self) -> None:
         if self._camera.failure:
@@ -212,12 +224,10 @@ class SimService:
 
     def _plug(self) -> None:
         """Put the cables back in for which it is time."""
-        from gripwire_sim.servo_bus import ServoBus
-
         for name, at in list(self._plug_at.items()):
             if time.monotonic() >= at:
                 arm = self._follower if name == FOLLOWER else self._leader
-                self._buses[name] = ServoBus(arm.chain, self._folder / name)
+                self._connect(name, arm.chain)
                 del self._plug_at[name]
 
     def _corrupt(self, command: Fault) -> str:

@@ -34,7 +34,7 @@ class ServoBus:
         self.device = os.ttyname(self._slave)
         self._wake_read, self._wake_write = os.pipe()
         try:
-            _point(link, self.device)
+            point(link, self.device)
         except OSError as e:
             self._close_files()
             raise UserError(
@@ -74,7 +74,7 @@ class ServoBus:
             os.close(fd)
 
 
-def _point(link: Path, device: str) -> None:
+def point(link: Path, device: str) -> None:
     """Make ``link`` lead to ``device``, in one step, whatever a killed bench left there."""
     link.parent.mkdir(parents=True, exist_ok=True)
     aside = link.with_name(f".{link.name}.{os.getpid()}")
