@@ -16,12 +16,14 @@ from typing import Self
 
 import zmq
 
-from gripwire import clock, wire
+from gripwire import clock, curve, wire
 from gripwire.errors import UserError
 from gripwire.messages import Message
-from gripwire.topics import Topic
+from gripwire.topics import Endpoint, Topic
 
 _context: tuple[int, zmq.Context[zmq.Socket[bytes]] | None] = (0, None)
+_doorkeeper: curve.Doorkeeper | None = None
+_opening = threading.Lock()
 
 
 def context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -36,11 +38,27 @@ def context() -> zmq.Context[zmq.Socket[bytes]]:
     return existing
 
 
+def doorkeeper() -> curve.Doorkeeper:
+    """Who answers for the keys that come to this process's sockets; there is none before it is asked for."""
+    global _doorkeeper
+    with _opening:
+        if _doorkeeper is None or _doorkeeper.context is not context():
+            _doorkeeper = curve.Doorkeeper(context())
+        return _doorkeeper
+
+
+def refused_peers() -> int:
+    """How often a machine came to this process's sockets whose key is not allowed here."""
+    return _doorkeeper.refused if _doorkeeper else 0
+
+
 def bind(socket: zmq.Socket[bytes], endpoint: str, what: str) -> None:
-    """Bind, or say who is in the way.
+    """Bind, with the keys of an :class:`Endpoint`, or say who is in the way.
 
     A port that was closed a moment ago is still held by ZeroMQ's own thread: that is waited out.
     """
+    if isinstance(endpoint, Endpoint) and endpoint.keys:
+        curve.serve(socket, endpoint.keys, doorkeeper())
     deadline = time.monotonic() + 0.5
     while True:
         try:
@@ -58,6 +76,13 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, what: str) -> None:
                 ) from e
             why = e.strerror or str(e)
             raise UserError(f"{what} cannot use {endpoint}: {why}; check `bind` in gripwire.toml") from e
+
+
+def connect(socket: zmq.Socket[bytes], endpoint: Endpoint) -> None:
+    """Connect, with the endpoint's keys. Every other option must be set before."""
+    if endpoint.keys:
+        curve.join(socket, endpoint.keys, endpoint.server)
+    socket.connect(endpoint)
 
 
 _COPIED_BYTES = 1 << 20
@@ -177,20 +202,67 @@ class Publisher[M: Message]:
         self.close()
 
 
+_BARRED_S = 3.0
 _RECONNECT_S = 0.1
 """How soon ZeroMQ tries again to reach a publisher: readers should be back before its first message."""
+
+
+_HANDSHAKE_FAILED = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+_HANDSHAKE = _HANDSHAKE_FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+
+
+def monitor(socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
+    """A socket that tells what happens to ``socket``'s connections. Close it after ``disable_monitor``."""
+    where = f"inproc://monitor-{id(socket)}-{time.monotonic_ns()}"
+    socket.monitor(where, events)
+    told = context().socket(zmq.PAIR)
+    # A monitor that is full and not read stops ZeroMQ's own thread, and with it every socket: no limit here.
+    told.setsockopt(zmq.RCVHWM, 0)
+    told.connect(where)
+    return told
+
+
+def next_event(told: zmq.Socket[bytes]) -> int | None:
+    """The number of the next event of a :func:`monitor`; None when there is none."""
+    try:
+        # zmq_socket_monitor(3): the number is in the first two bytes, in this machine's order.
+        return int.from_bytes(told.recv_multipart(zmq.NOBLOCK)[0][:2], sys.byteorder)
+    except zmq.Again:
+        return None
+
+
+def why_barred(endpoint: Endpoint, kind: int, timeout_s: float = 1.0) -> str:
+    """Why ``endpoint`` and this machine's keys do not go together, by trying; empty when they do, or when
+    nobody is there. ``kind``: of the socket to try with."""
+    with context().socket(kind) as socket:
+        told = monitor(socket, zmq.EVENT_CONNECT_RETRIED | _HANDSHAKE)
+        connect(socket, endpoint)
+        reason = ""
+        if told.poll(milliseconds(timeout_s)) and (event := next_event(told)) and event & _HANDSHAKE_FAILED:
+            reason = curve.why(event, endpoint, endpoint.keys)
+        socket.disable_monitor()
+        told.close()
+    return reason
 
 
 class Subscription:
     """A SUB socket on one topic that comes back after everything, an oversized message included.
 
     ZeroMQ reconnects by itself when a publisher goes away, but not after it has refused a message above
-    MAXMSGSIZE: it drops that connection for good, and the reader would be deaf without a word.
+    MAXMSGSIZE, nor after the publisher has refused the reader's key: it drops that connection for good, and
+    the reader would be deaf without a word. ``barred``: why there is no connection, in words, while that is
+    the keys' fault.
     """
 
     def __init__(self, topic: Topic, depth: int) -> None:
         self.refused = 0
+        self.barred = ""
         self._endpoint = topic.endpoint
+        self._barred_at = 0.0
         self._cut_at: float | None = None
         self._tried_at = 0.0
         self.socket = context().socket(zmq.SUB)
@@ -199,10 +271,8 @@ class Subscription:
         self.socket.setsockopt(zmq.MAXMSGSIZE, topic.max_bytes)
         self.socket.setsockopt(zmq.RECONNECT_IVL, milliseconds(_RECONNECT_S))
         self.socket.setsockopt(zmq.SUBSCRIBE, wire.subscription(topic.name))
-        # Not CONNECT_RETRIED: it comes for ever while nobody publishes, and a monitor that is not read fills
-        # up until ZeroMQ's own thread stands still.
-        self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECTED)
-        self.socket.connect(self._endpoint)
+        self._monitor = monitor(self.socket, zmq.EVENT_DISCONNECTED | _HANDSHAKE)
+        connect(self.socket, self._endpoint)
 
     def receive(self, timeout_s: float) -> list[bytes] | None:
         """The parts of the next message; None when none arrived within ``timeout_s``."""
@@ -223,13 +293,18 @@ class Subscription:
     def revive(self) -> None:
         """Connect anew after a refusal. Cheap; only while nothing waits to be received: it would be lost."""
         now = time.monotonic()
-        while self._monitor.poll(0):
-            # zmq_socket_monitor(3): the event's number in the first two bytes, in this machine's order.
-            event = int.from_bytes(self._monitor.recv_multipart()[0][:2], sys.byteorder)
+        while (event := next_event(self._monitor)) is not None:
+            if event & _HANDSHAKE_FAILED:
+                self.barred, self._barred_at = curve.why(event, self._endpoint, self._endpoint.keys), now
+                continue
             self._cut_at = now if event == zmq.EVENT_DISCONNECTED else None
-            # Back at once, when only our own attempt could do it: it was cut by a refusal, not by a death.
-            self.refused += event == zmq.EVENT_CONNECTED and now - self._tried_at < _RECONNECT_S
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                # Back at once, when only our own attempt could do it: cut by a refusal, not by a death.
+                self.refused += not self.barred and now - self._tried_at < _RECONNECT_S
+                self.barred = ""
             self._tried_at = 0.0
+        if now - self._barred_at > _BARRED_S:  # nobody is there any more who could refuse us
+            self.barred = ""
         if self._cut_at is not None and now - self._cut_at > 2 * _RECONNECT_S:
             self._cut_at, self._tried_at = None, now
             self.socket.disconnect(self._endpoint)
@@ -267,13 +342,17 @@ class Gaps:
 
 
 class Reader[M: Message](ABC):
-    """What both readers have in common: take a message, count what was refused and what was lost."""
+    """What both readers have in common: take a message, count what was refused and what was lost.
+
+    ``barred``: why there is no connection while that is the keys' fault, with the remedy; else empty.
+    """
 
     def __init__(self, topic: Topic, message: type[M]) -> None:
         self.topic = topic
         self.received = 0
         self.refused = 0
         self.refusal = ""
+        self.barred = ""
         self.gaps = Gaps()
         self._model = message
 
@@ -290,6 +369,7 @@ class Reader[M: Message](ABC):
             if self.gaps.see(message):
                 self.received += 1
                 return Received(message, payload, now)
+        self.barred = subscription.barred
         if subscription.refused:
             self.refused, subscription.refused = self.refused + subscription.refused, 0
             self.refusal = f"a message above {self.topic.max_bytes} bytes"
@@ -364,6 +444,7 @@ class Queued[M: Message](Reader[M]):
         """For owners that poll :attr:`socket` themselves: call it now and then while nothing arrives."""
         if not self.socket.poll(0):
             self._subscription.revive()
+            self.barred = self._subscription.barred
 
     def drain(self) -> Iterator[Received[M]]:
         """All messages that have arrived by now."""

@@ -57,7 +57,7 @@ class RewardStream:
         self._kept: deque[Received[Reward]] = deque(maxlen=_HISTORY)
         self._count = 0
         self._lost = self._passed = self._refused = 0
-        self._refusal = ""
+        self._refusal = self._barred = ""
         self._fresh = threading.Condition()
         self._listeners: list[Callable[[], object]] = []
         self._stop = threading.Event()
@@ -77,6 +77,7 @@ class RewardStream:
                         reader.refused,
                         reader.refusal,
                     )
+                    self._barred = reader.barred
                     if received is None:
                         continue
                     self._kept.append(received)
@@ -192,6 +193,8 @@ class RewardStream:
         if self._stop.is_set():
             return "the reward stream was closed"
         refused = f"; {self._refused} refused, the last one: {self._refusal}" if self._refused else ""
+        if self._barred:
+            return f"no reward within {timeout_s:g} s: {self._barred}"
         if not self._kept:
             return (
                 f"no reward within {timeout_s:g} s at {self._topic.endpoint}: is the reward service running? "

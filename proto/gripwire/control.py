@@ -20,9 +20,15 @@ from pydantic import ValidationError
 
 from gripwire import bus, clock, wire
 from gripwire.errors import UserError
+from gripwire.limits import Limits
 from gripwire.messages import COMMANDS, SCHEMA_VERSION, Command, Reply
+from gripwire.topics import Endpoint
 
 MAX_BYTES = 1024 * 1024
+_WAITING = 100
+"""Requests of one connection that wait to be read; of more, the sender's own machine keeps the rest."""
+_AT_ONCE = 200
+"""So many are served before the loop of the service goes on: a flood must not hold it up."""
 _REMEMBERED = 512
 _MAX_ID = 64
 
@@ -31,16 +37,20 @@ class Server:
     """A service's control endpoint, polled from the service's own loop, so handlers need no locks.
 
     ``handlers`` maps a command class to a function that takes the command and returns its reply. A handler
-    reports refusal with ``UserError``; the asker reads its text.
+    reports refusal with ``UserError``; the asker reads its text. Where the endpoint has keys, a machine's
+    commands are those of its roles.
     """
 
     def __init__(self, endpoint: str, handlers: dict[type[Command], Callable[[Any], Reply]]) -> None:
         self.served = 0
         self.refused = 0
         self._handlers = {command.__name__: handler for command, handler in handlers.items()}
-        self._answered: OrderedDict[str, bytes] = OrderedDict()
+        self._keys = endpoint.keys if isinstance(endpoint, Endpoint) else None
+        self._limits = Limits()
+        self._answered: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self.socket = bus.context().socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+        self.socket.setsockopt(zmq.RCVHWM, _WAITING)
         self.socket.setsockopt(zmq.SNDHWM, 1000)
         bus.bind(self.socket, endpoint, "the control endpoint")
 
@@ -48,37 +58,72 @@ class Server:
         """Serve what is waiting, for at most ``timeout_s`` before the first; the number served."""
         served = 0
         deadline = time.monotonic() + timeout_s
-        while self.socket.poll(bus.milliseconds(deadline - time.monotonic())):
-            parts = self.socket.recv_multipart()
+        while served < _AT_ONCE and self.socket.poll(bus.milliseconds(deadline - time.monotonic())):
+            frames = self.socket.recv_multipart(copy=False)
+            parts = [frame.bytes for frame in frames]
             # A REQ socket puts an empty delimiter before its body, a DEALER need not: answer in kind.
             envelope, body = parts[:-1], parts[-1]
-            self.socket.send_multipart([*envelope, self._answer(body)])
+            machine = str(frames[-1].get("User-Id")) if self._keys else ""
+            self.socket.send_multipart([*envelope, self._answer(body, machine, envelope[0])])
             served += 1
             deadline = 0.0
         return served
 
-    def _answer(self, body: bytes) -> bytes:
+    def _answer(self, body: bytes, machine: str, connection: bytes) -> bytes:
+        """``machine``: the public key of who asks, where there are keys; it may have many connections."""
         try:
             request = wire.unpack_map(body)
         except wire.WireError as e:
-            self.refused += 1
-            return _reply("", error=f"not a request: {e}")
+            return self._refuse("", f"not a request: {e}")
         request_id = request.get("id", "")
         if not isinstance(request_id, str) or len(request_id) > _MAX_ID:
-            self.refused += 1
-            return _reply("", error=f"`id` must be a string of at most {_MAX_ID} characters")
-        # By the id alone, not by who asks: a client that timed out asks again from a new socket.
-        if request_id and request_id in self._answered:
-            return self._answered[request_id]
-        answer = self._handle(request, request_id)
+            return self._refuse("", f"`id` must be a string of at most {_MAX_ID} characters")
+        kind = str(request.get("kind"))
+        if barred := self._barred(kind, machine):
+            return self._refuse(request_id, barred)
+        # By the id, not by the connection: a client that timed out asks again from a new socket.
+        if request_id and (machine, request_id) in self._answered:
+            return self._answered[machine, request_id]
+        if crowded := self._crowded(kind, machine.encode() or connection):
+            return self._refuse(request_id, crowded)
+        answer = self._handle(request, request_id, kind)
         if request_id:
-            self._answered[request_id] = answer
+            self._answered[machine, request_id] = answer
             while len(self._answered) > _REMEMBERED:
                 self._answered.popitem(last=False)
         return answer
 
-    def _handle(self, request: dict[str, Any], request_id: str) -> bytes:
-        kind = str(request.get("kind"))
+    def _barred(self, kind: str, machine: str) -> str:
+        """Why this machine may not ask for that; empty if it may."""
+        if not self._keys or kind not in self._handlers:
+            return ""
+        role, roles = COMMANDS[kind].role, self._keys.roles(machine)
+        if role in roles:
+            return ""
+        name = self._keys.name(machine)
+        if not roles:
+            return f"{kind} is refused: this machine's key was revoked there, or is not known"
+        wanted = " ".join(f"--role {one}" for one in (*roles, role))
+        return (
+            f"{kind} needs the role `{role}`, and {name} has only {', '.join(roles)}: "
+            f"`gripwire keys allow {name} {wanted}` on the machine of that service gives it"
+        )
+
+    def _crowded(self, kind: str, peer: bytes) -> str:
+        """Why this peer must wait before it asks for that again; empty if it need not."""
+        command = COMMANDS.get(kind, Command)
+        if self._limits.allow(peer, command.__name__, command.rate_hz, time.monotonic()):
+            return ""
+        return (
+            f"{kind[:40]} came more than {command.rate_hz:g} times a second from one peer, which is the "
+            "limit: ask less often"
+        )
+
+    def _refuse(self, request_id: str, error: str) -> bytes:
+        self.refused += 1
+        return _reply(request_id, error=error)
+
+    def _handle(self, request: dict[str, Any], request_id: str, kind: str) -> bytes:
         try:
             if _expired(request):
                 raise UserError(f"{kind} came too late: whoever asked has given up waiting")
@@ -90,12 +135,10 @@ class Server:
             result = self._handlers[kind](command)
         except ValidationError as e:
             first = e.errors()[0]
-            self.refused += 1
             where = ".".join(str(part) for part in first["loc"])
-            return _reply(request_id, error=f"{kind}: `{where}`: {first['msg']}")
+            return self._refuse(request_id, f"{kind}: `{where}`: {first['msg']}")
         except UserError as e:
-            self.refused += 1
-            return _reply(request_id, error=str(e))
+            return self._refuse(request_id, str(e))
         self.served += 1
         return _reply(request_id, result=result)
 
@@ -127,7 +170,7 @@ def process_name() -> str:
 class Client:
     """Asks one service. Keeps its connection; safe to use from several threads, one request at a time."""
 
-    def __init__(self, endpoint: str, service: str) -> None:
+    def __init__(self, endpoint: Endpoint, service: str) -> None:
         self._endpoint, self._service = endpoint, service
         self._lock = threading.Lock()
         self._socket: zmq.Socket[bytes] | None = None
@@ -149,6 +192,8 @@ class Client:
         with self._lock:
             answer = self._exchange(request_id, body, timeout_s)
         if answer is None:
+            if barred := bus.why_barred(self._endpoint, zmq.DEALER):
+                raise UserError(f"the {self._service} service was not asked for `{kind}`: {barred}")
             raise UserError(
                 f"the {self._service} service did not answer `{kind}` within {timeout_s:g} s at "
                 f"{self._endpoint}: is it running? `gripwire topics` shows what is alive, "
@@ -163,7 +208,7 @@ class Client:
             self._socket = bus.context().socket(zmq.DEALER)
             self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
             self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
-            self._socket.connect(self._endpoint)
+            bus.connect(self._socket, self._endpoint)
         self._socket.send(body)
         deadline = time.monotonic() + timeout_s
         while self._socket.poll(bus.milliseconds(deadline - time.monotonic())):
@@ -184,7 +229,7 @@ class Client:
                 self._socket = None
 
 
-def request(endpoint: str, service: str, command: Command, timeout_s: float = 5.0) -> Any:
+def request(endpoint: Endpoint, service: str, command: Command, timeout_s: float = 5.0) -> Any:
     """One question over a connection of its own; see :meth:`Client.ask`."""
     client = Client(endpoint, service)
     try:

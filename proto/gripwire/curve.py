@@ -1,7 +1,7 @@
 """CURVE on ZeroMQ sockets: who binds shows this machine's key and asks who comes; who connects shows it too.
 
-ZeroMQ asks a handler in this process about every key that comes (RFC 27, ZAP). Without the handler nobody gets
-in: the sockets insist on it.
+ZeroMQ asks a handler in this process about every key that comes (RFC 27, ZAP). Without the handler nobody
+gets in: the sockets insist on it.
 """
 
 import logging
@@ -61,12 +61,16 @@ class Doorkeeper:
     def _run(self) -> None:
         while True:
             try:
-                self._socket.send_multipart(self._answer(self._socket.recv_multipart()))
+                question = self._socket.recv_multipart()
             except zmq.ContextTerminated:
                 self._socket.close()
                 return
+            try:
+                answer = self._answer(question)
             except Exception:  # it must go on, or nobody gets in any more
-                log.exception("while a peer was let in")
+                log.exception("while a peer was asked for its key")
+                answer = [*question[:2], b"500", b"the allow list could not be looked at", b"", b""]
+            self._socket.send_multipart(answer)
 
     def _answer(self, question: list[bytes]) -> list[bytes]:
         version, request, domain, address, _, mechanism, *credentials = question
@@ -84,14 +88,14 @@ class Doorkeeper:
             self._told[domain, key] += 1
         if self._told[domain, key] == 1:
             self.refusal = (
-                f"a machine at {address} is not allowed here; if it is one of yours: `gripwire keys allow NAME "
-                f"{key} --role watch`"
+                f"a machine at {address} is not allowed here; if it is one of yours: `gripwire keys allow "
+                f"NAME {key} --role watch`"
             )
             log.warning("%s", self.refusal)
 
 
 def why(event: int, endpoint: str, keys: Keys | None) -> str:
-    """What a handshake that failed means to who wanted to connect, and the remedy. ``event``: the monitor's."""
+    """What a failed handshake, by the monitor's ``event``, means to who wanted to connect, and the remedy."""
     if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and keys:
         return (
             f"{endpoint} does not let this machine in: `gripwire keys allow NAME {keys.public} --role watch` "
@@ -99,8 +103,8 @@ def why(event: int, endpoint: str, keys: Keys | None) -> str:
         )
     if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and keys:
         return (
-            f"{endpoint} is served without keys, which this data folder has ({keys.folder}): give that stack the "
-            "same data folder or keys of its own, and start it anew"
+            f"{endpoint} is served without keys, which this data folder has ({keys.folder}): give that stack "
+            "the same data folder or keys of its own, and start it anew"
         )
     if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
         return (

@@ -46,8 +46,8 @@ def _exists(path: Path) -> UserError:
     return UserError(f"{path} exists already and is never overwritten; choose another name")
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
-    """Write ``path`` beside itself, fsync, rename, fsync the folder.
+def write_whole(path: Path, data: bytes | str, mode: int = 0o666) -> None:
+    """Write ``path`` beside itself, fsync, rename, fsync the folder. ``mode``: who may, less the umask.
 
     Raises:
         UserError: the disk is full; the old file, if any, is untouched.
@@ -55,7 +55,7 @@ def write_whole(path: Path, data: bytes | str) -> None:
     make_folder(path.parent)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(aside, "wb") as file:
+        with open(aside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())

@@ -1,8 +1,8 @@
 """Keys: this machine's own pair, and which machines may come in and do what.
 
-They lie under ``<data>/keys``: ``machine.key``, the pair (TOML, readable by its owner alone), and ``allowed.toml``,
-which is read again whenever it changes. A key is written as 64 hexadecimal digits: ZeroMQ's Z85 is full of
-characters that a shell takes for its own. A data folder without ``machine.key`` has no keys at all.
+They lie under ``<data>/keys``: ``machine.key``, the pair (TOML, readable by its owner alone), and
+``allowed.toml``, which is read again whenever it changes. A key is written as 64 hexadecimal digits: ZeroMQ's
+Z85 is full of characters that a shell takes for its own. A data folder without ``machine.key`` has no keys.
 """
 
 import fcntl
@@ -36,7 +36,7 @@ _WHERE = "`gripwire keys show` on that machine prints it"
 
 @dataclass(frozen=True)
 class Machine:
-    """Another machine as ``allowed.toml`` has it. ``host``: where its services are found, as in ``[hosts]``."""
+    """Another machine, from ``allowed.toml``. ``host``: where its services are found, as in ``[hosts]``."""
 
     name: str
     key: str
@@ -144,8 +144,8 @@ def load(folder: Path) -> Keys | None:
         return None
     except OSError as e:
         raise UserError(
-            f"{path}: cannot be read ({e.strerror}): it belongs to the user who runs the stack; run this as that "
-            "user, or have the stack run as you"
+            f"{path}: cannot be read ({e.strerror}): it belongs to the user who runs the stack; run this as "
+            "that user, or have the stack run as you"
         ) from e
     except (ValueError, KeyError, TypeError) as e:
         raise UserError(f"{path}: not a pair of keys: `gripwire keys new --replace` makes another") from e
@@ -197,7 +197,9 @@ def allow(
     if not _NAME.fullmatch(name):
         raise UserError(f"{name[:80]!r}: a machine's name is letters, digits, `.`, `_` and `-`, 63 at most")
     if host and not HOST.fullmatch(host):
-        raise UserError(f"{host[:80]!r}: give the name or the address at which {name} is reached, as in [hosts]")
+        raise UserError(
+            f"{host[:80]!r}: give the name or the address at which {name} is reached, as in [hosts]"
+        )
     with _changing(keys) as machines:
         known = machines.get(name)
         key = key.strip().lower() if key else (known.key if known else None)
@@ -206,7 +208,9 @@ def allow(
         if not _KEY.fullmatch(key):
             raise UserError(f"{key[:80]!r}: a key is 64 hexadecimal digits; {_WHERE}")
         if key == keys.public:
-            raise UserError("that is this machine's own key, which may do everything; give the other machine's")
+            raise UserError(
+                "that is this machine's own key, which may do everything; give the other machine's"
+            )
         if known and known.key != key and not replace:
             raise UserError(
                 f"{name} has another key here: `gripwire keys revoke {name}` first, or give --replace"
@@ -253,7 +257,9 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _toml(machines: Mapping[str, Machine]) -> str:
-    text = "# Machines that may come in, and what each may do. `gripwire keys allow` and `revoke` write this.\n"
+    text = (
+        "# Machines that may come in, and what each may do. `gripwire keys allow` and `revoke` write this.\n"
+    )
     for machine in machines.values():
         roles = ", ".join(f'"{role}"' for role in machine.roles)
         text += f'\n[machines."{machine.name}"]\nkey = "{machine.key}"\nroles = [{roles}]\n'

@@ -212,10 +212,19 @@ class Health(Message):
 # --- commands to a service's control endpoint ---------------------------------------------------------
 
 
+Role = Literal["watch", "label", "drive", "train"]
+"""What a machine may do: read everything (all may), give verdicts, move things and record, change what is
+trained and what serves."""
+
+
 class Command(Wire):
     """A typed request. ``kind`` on the wire is the class's name."""
 
     expects: ClassVar[type["Reply"]]
+    role: ClassVar[Role]
+    """What a machine must be allowed, to ask for it."""
+    rate_hz: ClassVar[float] = 100.0
+    """So many a second a peer may ask for."""
     signed: ClassVar[bool] = False
     """Whether a client that leaves `by` empty fills in its process's name."""
 
@@ -252,6 +261,8 @@ class Goal(Command):
     """robot: go to these joint positions (LeRobot's units). Joints not named keep their goal."""
 
     expects = Sent
+    role = "drive"
+    rate_hz = 2000.0
     signed = True
     position: dict[str, float]
     source: str = "policy"
@@ -263,6 +274,7 @@ class Reset(Command):
     pose (or with the tip to ``tip``), a little off at random, in at least ``seconds``."""
 
     expects = Underway
+    role = "drive"
     signed = True
     position: dict[str, float] | None = None
     seconds: float = 2.0
@@ -277,6 +289,7 @@ class Hold(Command):
     """robot: torque on, keep the present pose. Whoever asks: another's goals are refused from then on."""
 
     expects = Done
+    role = "drive"
     signed = True
     by: str = Field("", max_length=100, description="who asks")
 
@@ -285,6 +298,7 @@ class Release(Command):
     """robot: torque off; the arm goes limp. Whoever asks, as with Hold."""
 
     expects = Done
+    role = "drive"
     signed = True
     by: str = Field("", max_length=100, description="who asks")
 
@@ -293,6 +307,7 @@ class Drive(Command):
     """robot: take the arm for ``lease_s``; each goal renews it. ``force``: from whoever has it."""
 
     expects = Done
+    role = "drive"
     signed = True
     by: str = Field("", max_length=100, description="who drives")
     lease_s: float = Field(5.0, gt=0, le=3600)
@@ -303,6 +318,7 @@ class Yield(Command):
     """robot: let go of the arm; it stays where it was sent."""
 
     expects = Done
+    role = "drive"
     signed = True
     by: str = Field("", max_length=100, description="who drives")
 
@@ -311,6 +327,7 @@ class Teleoperate(Command):
     """robot: the leader arm drives the follower, or no longer does."""
 
     expects = Done
+    role = "drive"
     signed = True
     on: bool
     by: str = Field("", max_length=100, description="who asks")
@@ -320,6 +337,7 @@ class Intervene(Command):
     """robot: the leader arm takes over from who drives, who keeps the lease; or gives the arm back."""
 
     expects = Done
+    role = "drive"
     signed = True
     on: bool
     by: str = Field("", max_length=100, description="who asks")
@@ -329,6 +347,7 @@ class StartEpisode(Command):
     """recorder: begin an episode of ``task`` in ``dataset`` (a name under the data folder's datasets/)."""
 
     expects = Done
+    role = "drive"
     task: str
     dataset: str = "recording"
     append: bool = Field(False, description="to a dataset that was there before this recorder was started")
@@ -338,12 +357,14 @@ class StopEpisode(Command):
     """recorder: end the episode; the reply comes at once, `episode` says when it is durable."""
 
     expects = Done
+    role = "drive"
 
 
 class DiscardEpisode(Command):
     """recorder: throw away the episode that is being recorded."""
 
     expects = Done
+    role = "drive"
 
 
 class MarkEpisode(Command):
@@ -351,6 +372,7 @@ class MarkEpisode(Command):
     afterwards: the last one was, as a whole. ``reject``: the last episode is not to be used."""
 
     expects = Done
+    role = "label"
     success: bool = False
     reject: bool = False
     by: str = ""
@@ -360,6 +382,7 @@ class StartSession(Command):
     """recorder: record ``episodes`` of ``seconds`` each, with ``reset_seconds`` before each."""
 
     expects = Done
+    role = "drive"
     task: str
     dataset: str = "recording"
     episodes: int = Field(ge=1, le=10_000)
@@ -374,6 +397,7 @@ class SteerSession(Command):
     rejects the last episode and records one more), `end` ends the session."""
 
     expects = Done
+    role = "drive"
     what: Literal["next", "redo", "end"]
 
 
@@ -381,6 +405,7 @@ class Train(Command):
     """trainer: build and train from a merge or label file by its name under the data folder's labels/."""
 
     expects = Done
+    role = "train"
     labels: str
     offer: bool = True
     options: dict[str, Any] = Field(default_factory=dict, description="settings of [trainer] for this job")
@@ -390,6 +415,7 @@ class Offer(Command):
     """reward: a trainer has written this bundle. `model` tells what became of it."""
 
     expects = Done
+    role = "train"
     bundle: str
 
 
@@ -397,6 +423,7 @@ class Swap(Command):
     """reward: serve this bundle (verified like any offer)."""
 
     expects = Done
+    role = "train"
     bundle: str
 
 
@@ -404,6 +431,7 @@ class Rollback(Command):
     """reward: return to the bundle that served before. ``force``: even while a consumer holds the model."""
 
     expects = Done
+    role = "train"
     force: bool = False
 
 
@@ -411,6 +439,7 @@ class Freeze(Command):
     """reward: hold the serving model for ``lease_s``; ask again before it ends to renew it."""
 
     expects = Done
+    role = "train"
     by: str = Field(min_length=1, max_length=100)
     lease_s: float = Field(30.0, gt=0, le=86400)
 
@@ -419,6 +448,7 @@ class Thaw(Command):
     """reward: let go of the model. ``force``: whoever holds it."""
 
     expects = Done
+    role = "train"
     by: str = ""
     force: bool = False
 
@@ -428,6 +458,7 @@ class Override(Command):
     and the bundle's own first. ``force``: even while a consumer holds the model."""
 
     expects = Done
+    role = "train"
     threshold: float | None = None
     release: float | None = None
     window_s: float | None = None
@@ -444,6 +475,7 @@ class NewEpisode(Command):
     runs says so by itself, on `episode`.)"""
 
     expects = Done
+    role = "drive"
 
 
 class Bench(Reply):
@@ -458,6 +490,7 @@ class ResetBench(Command):
     """sim: a fresh scene from ``seed``: cube, lamp and table."""
 
     expects = Bench
+    role = "drive"
     seed: int
 
 
@@ -465,6 +498,7 @@ class MoveLeader(Command):
     """sim: a hand takes the leader arm to ``position`` (LeRobot's units) within ``seconds``, smoothly."""
 
     expects = Done
+    role = "drive"
     position: dict[str, float]
     seconds: float = Field(1.0, ge=0, le=60)
 
@@ -473,6 +507,7 @@ class Fault(Command):
     """sim: break something (see ``gripwire sim fault --help``), or ``clear`` everything."""
 
     expects = Done
+    role = "drive"
     what: str
     value: float = 0.0
     joint: str = ""

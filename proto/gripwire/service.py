@@ -71,6 +71,7 @@ class Runtime:
         """Set when the first problem comes or the last one goes: the heartbeat says so at once."""
         self._problems: dict[str, str] = {}
         self._open: list[Any] = []
+        self.server: control.Server | None = None
 
     def publisher(self, topic: str) -> bus.Publisher[Any]:
         """A publisher that the loop closes at the end."""
@@ -109,6 +110,15 @@ class Runtime:
     @property
     def problems(self) -> str:
         return "; ".join(self._problems.values())
+
+    def refusals(self) -> dict[str, int]:
+        """Refused since the start: messages on topics, commands, and machines whose key is not allowed."""
+        readers = [one for one in tuple(self._open) if isinstance(one, bus.Reader)]
+        return {
+            "refused_messages": sum(reader.refused for reader in readers),
+            "refused_commands": self.server.refused if self.server else 0,
+            "refused_peers": bus.refused_peers(),
+        }
 
     def close(self) -> None:
         for closable in reversed(self._open):
@@ -193,7 +203,7 @@ class Heartbeat:
             problem = "; ".join(filter(None, (problem, f"the loop has not turned for {silent:.0f} s")))
         if state == "ready" and problem:
             state = "degraded"
-        counts, seconds = dict(runtime.counts), max(now - self._beat_before, 1e-3)
+        counts, seconds = dict(runtime.counts) | runtime.refusals(), max(now - self._beat_before, 1e-3)
         before = self._counts_before
         rates = {name: round((n - before.get(name, 0)) / seconds, 2) for name, n in counts.items()}
         lag, self._lag_s = self._lag_s, 0.0
@@ -235,17 +245,16 @@ def run(name: str, settings: Settings, build: Callable[[Runtime], Service]) -> i
     signal.signal(signal.SIGINT, on_signal)
     heartbeat: Heartbeat | None = None
     service: Service | None = None
-    server: control.Server | None = None
     code = EXIT_OK
     try:
         heartbeat = Heartbeat(runtime)
         service = build(runtime)
-        server = control.Server(settings.topics.control_binds(name), service.commands)
+        runtime.server = control.Server(settings.topics.control_binds(name), service.commands)
         service.setup()
         setting_up = False
         heartbeat.state("ready")
         log.info("ready")
-        _loop(runtime, service, server, heartbeat)
+        _loop(runtime, service, runtime.server, heartbeat)
     except _StopDuringSetup:
         setting_up = False
     except UserError as e:
@@ -263,8 +272,8 @@ def run(name: str, settings: Settings, build: Callable[[Runtime], Service]) -> i
             heartbeat.state("stopping")
         if service:
             _close(service, failed=code != EXIT_OK)
-        if server:
-            server.close()
+        if runtime.server:
+            runtime.server.close()
         runtime.close()
         if heartbeat:
             heartbeat.close()

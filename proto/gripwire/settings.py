@@ -14,15 +14,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gripwire import keys
 from gripwire.errors import UserError
 from gripwire.topics import MAX_CAMERAS, PORT_SPAN, SERVICES, Topics
 
 FILE_NAME = "gripwire.toml"
+KEYS = "keys"
+"""The folder under the data root that has them."""
 ENV_PREFIX = "GRIPWIRE_"
 CONFIG_VARIABLE = "GRIPWIRE_CONFIG"
 _ENV_RESERVED = {"CONFIG", "LOG", "SUPERVISED"}
 _SLOT = re.compile(r"^[a-z][a-z0-9_]{0,30}$")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _SECTIONS = {"cameras", "hosts", *SERVICES}
 
 
@@ -65,7 +67,12 @@ class Settings:
 
     @cached_property
     def topics(self) -> Topics:
-        return Topics(self.bus.port_base, self.cameras, self.bus.bind, self.hosts)
+        return Topics(self.bus.port_base, self.cameras, self.bus.bind, self.hosts, self.keys)
+
+    @cached_property
+    def keys(self) -> keys.Keys | None:
+        """This machine's keys; None where the data folder has none, and nothing is encrypted."""
+        return keys.load(self.data / KEYS)
 
     @cached_property
     def hosts(self) -> dict[str, str]:
@@ -79,7 +86,7 @@ class Settings:
                 raise UserError(
                     f"{value.origin}: unknown key `hosts.{name}`; known: {', '.join(sorted(known))}"
                 )
-            if not isinstance(value.value, str) or not _HOST.fullmatch(value.value):
+            if not isinstance(value.value, str) or not keys.HOST.fullmatch(value.value):
                 raise UserError(
                     f"{value.origin}: `hosts.{name}` = {value.value!r}: give the name or the address at "
                     "which that machine is reached"
@@ -180,15 +187,16 @@ def load(
 
 
 def _refuse_public(settings: Settings) -> None:
-    """Nothing on the wire is encrypted or authenticated yet, and a `Goal` moves an arm."""
+    """Without keys nothing is encrypted or authenticated, and a `Goal` moves an arm."""
     try:
         private = settings.bus.bind == "localhost" or ip_address(settings.bus.bind).is_loopback
     except ValueError:
         private = False
-    if not private:
+    if not private and settings.keys is None:
         raise UserError(
-            f"{settings._origin('bind')}: `bind` = {settings.bus.bind}: only loopback addresses are served: "
-            "whoever reaches the ports could move the arm; reach them from elsewhere through an SSH tunnel"
+            f"{settings._origin('bind')}: `bind` = {settings.bus.bind}: whoever reaches the ports could move "
+            f"the arm, and {settings.data / KEYS} has no keys to tell who that is: `gripwire keys new` makes "
+            "them; without keys only loopback is served"
         )
 
 

@@ -2,10 +2,27 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from gripwire import messages as m
+from gripwire.keys import Keys
 
 KIB, MIB = 1024, 1024 * 1024
+
+
+class Endpoint(str):
+    """An address as ZeroMQ writes it, with the keys that sockets there need: None, and nothing is encrypted.
+
+    ``server`` is the public key, in hexadecimal, that whoever binds to it must show to those who connect.
+    """
+
+    keys: Keys | None
+    server: str
+
+    def __new__(cls, host: str, port: int, keys: Keys | None = None) -> Self:
+        made = super().__new__(cls, f"tcp://{host}:{port}")
+        made.keys, made.server = keys, keys.server(host) if keys else ""
+        return made
 
 
 @dataclass(frozen=True)
@@ -23,8 +40,8 @@ class Topic:
     owner: str
     rate_hz: float | None
     port: int
-    endpoint: str
-    binds: str
+    endpoint: Endpoint
+    binds: Endpoint
     depth: int
     max_bytes: int
     journalled: bool
@@ -58,15 +75,16 @@ class Topics:
     """Every topic of one stack, given where it binds, which camera slots it has, and where it is found.
 
     ``hosts``: service -> the host at which others find it; ``camera`` stands for all cameras, ``default`` for
-    all services that are not named. Without either: ``bind``, or loopback where that is a wildcard.
+    all services that are not named. Without either: ``bind``, or loopback where that is a wildcard. ``keys``:
+    this machine's; with them every endpoint is encrypted.
     """
 
     def __init__(
         self, port_base: int, cameras: Iterable[str] = ("gripper_cam",), bind: str = LOOPBACK,
-        hosts: Mapping[str, str] | None = None,
+        hosts: Mapping[str, str] | None = None, keys: Keys | None = None,
     ) -> None:  # fmt: skip
         self.port_base, self.bind, self.cameras = port_base, bind, tuple(cameras)
-        self._hosts = dict(hosts or {})
+        self._hosts, self._keys = dict(hosts or {}), keys
         self._topics: dict[str, Topic] = {}
         for name, message, owner, rate, offset, depth, size, journalled, latched in _FIXED:
             self._add(name, message, owner, rate, offset, depth, size, journalled, latched)
@@ -83,14 +101,17 @@ class Topics:
         self, name: str, message: type[m.Message], owner: str, rate: float | None, offset: int,
         depth: int, size: int, journalled: bool, latched: bool = False,
     ) -> None:  # fmt: skip
-        endpoint, binds = f"tcp://{self.host(owner)}:{self.port_base + offset}", self._binds(offset)
+        endpoint, binds = self._found(owner, offset), self._binds(offset)
         self._topics[name] = Topic(
             name, message, owner, rate, self.port_base + offset, endpoint, binds, depth, size, journalled,
             latched,
         )  # fmt: skip
 
-    def _binds(self, offset: int) -> str:
-        return f"tcp://{self.bind}:{self.port_base + offset}"
+    def _binds(self, offset: int) -> Endpoint:
+        return Endpoint(self.bind, self.port_base + offset, self._keys)
+
+    def _found(self, service: str, offset: int) -> Endpoint:
+        return Endpoint(self.host(service), self.port_base + offset, self._keys)
 
     def host(self, service: str) -> str:
         """The host at which ``service`` is found."""
@@ -109,11 +130,11 @@ class Topics:
     def __contains__(self, name: str) -> bool:
         return name in self._topics
 
-    def control(self, service: str) -> str:
+    def control(self, service: str) -> Endpoint:
         """The endpoint at which ``service`` (e.g. ``robot`` or ``camera/gripper_cam``) is asked."""
-        return f"tcp://{self.host(service)}:{self.port_base + _CONTROL + self.services[service]}"
+        return self._found(service, _CONTROL + self.services[service])
 
-    def control_binds(self, service: str) -> str:
+    def control_binds(self, service: str) -> Endpoint:
         """What ``service`` itself binds to, to be asked there."""
         return self._binds(_CONTROL + self.services[service])
 

@@ -37,7 +37,7 @@ def robot_pc(machine: Machine) -> Settings:
 
 
 def acquaint(here: Settings, there: Settings, *roles: str, name: str = "laptop") -> None:
-    """What `gripwire keys allow` does on both: ``there`` gets ``roles`` here, and knows this key as localhost's."""
+    """As `gripwire keys allow` on both: ``there`` gets ``roles`` here and expects our key at loopback."""
     assert here.keys and there.keys
     keys.allow(here.keys, name, there.keys.public, tuple(roles))  # type: ignore[arg-type]
     keys.allow(there.keys, "robot-pc", here.keys.public, ("watch",), host="127.0.0.1")

@@ -3,6 +3,7 @@
 import json
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ def own(tmp_path: Path) -> Keys:
     return keys.create(tmp_path / "keys")
 
 
-def _gripwire(tmp_path: Path, capsys: pytest.CaptureFixture[str], *arguments: str, **env: str) -> tuple[int, str, str]:
+def _gripwire(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *arguments: str, **env: str
+) -> tuple[int, str, str]:
     done = run_here(["keys", *arguments], {"GRIPWIRE_DATA": str(tmp_path)} | env, capsys)
     return done.returncode, done.stdout, done.stderr
 
@@ -36,7 +39,8 @@ def test_the_pair_is_readable_by_its_owner_alone_and_loads_as_it_was_made(own: K
 def test_a_pair_is_never_overwritten_unless_asked(own: Keys) -> None:
     with pytest.raises(UserError, match="has keys already; --replace makes new ones"):
         keys.create(own.folder)
-    assert keys.load(own.folder) is not None and keys.load(own.folder).public == own.public  # type: ignore[union-attr]
+    kept = keys.load(own.folder)
+    assert kept and kept.public == own.public
     assert keys.create(own.folder, replace=True).public != own.public
 
 
@@ -44,10 +48,8 @@ def test_of_many_that_make_keys_at_once_one_does(tmp_path: Path) -> None:
     made: list[str] = []
 
     def make() -> None:
-        try:
+        with suppress(UserError):
             made.append(keys.create(tmp_path / "keys").public)
-        except UserError:
-            pass
 
     threads = [threading.Thread(target=make) for _ in range(8)]
     for thread in threads:
@@ -146,7 +148,9 @@ def test_two_machines_are_made_known_to_each_other_by_the_line_that_show_prints(
     here, there = tmp_path / "here", tmp_path / "there"
     _gripwire(here, capsys, "new")
     _, line, _ = _gripwire(there, capsys, "new")
-    code, _, said = _gripwire(here, capsys, "allow", "gpu-box", line.strip(), "--role", "train", "--host", "10.0.0.7")
+    code, _, said = _gripwire(
+        here, capsys, "allow", "gpu-box", line.strip(), "--role", "train", "--host", "10.0.0.7"
+    )
     assert code == 0 and "gpu-box may watch, train" in said
     _, out, _ = _gripwire(here, capsys, "list", "--json")
     (row,) = json.loads(out)["machines"]
@@ -173,6 +177,8 @@ def test_keys_are_made_where_a_public_address_is_set_that_only_they_allow(
     assert code == 0 and keys.load(tmp_path / "keys")
 
 
-def test_without_keys_the_commands_say_how_to_make_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_keys_the_commands_say_how_to_make_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, _, said = _gripwire(tmp_path, capsys, "show")
     assert code == 1 and "no keys yet: `gripwire keys new` makes them" in said

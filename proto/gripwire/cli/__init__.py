@@ -18,9 +18,9 @@ from gripwire.errors import UserError
 ENTRY_POINTS = "gripwire.commands"
 BUILT_IN = {
     "up": "up", "topics": "inspect", "echo": "inspect", "hz": "inspect", "delay": "inspect",
-    "record": "recording", "replay": "recording",
+    "record": "recording", "replay": "recording", "keys": "machine_keys",
 }  # fmt: skip
-"""Command to the module of this package that has the function of that name."""
+"""Command to the module of this package that has the function, or the app, of that name."""
 
 
 class _Commands(TyperGroup):
@@ -33,9 +33,13 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in BUILT_IN:
-            module = importlib.import_module(f"gripwire.cli.{BUILT_IN[cmd_name]}")
+            member = getattr(importlib.import_module(f"gripwire.cli.{BUILT_IN[cmd_name]}"), cmd_name)
+            if isinstance(member, typer.Typer):
+                command = typer.main.get_command(member)
+                command.name = cmd_name
+                return command
             single = typer.Typer(add_completion=False)
-            single.command(cmd_name)(getattr(module, cmd_name))
+            single.command(cmd_name)(member)
             return typer.main.get_command(single)
         for point in entry_points(group=ENTRY_POINTS, name=cmd_name):
             command = typer.main.get_command(point.load())

@@ -15,8 +15,8 @@ from gripwire.topics import LOOPBACK
 keys = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Keys of this machine, and which other machines may come in. With keys every endpoint of the stack is "
-    "encrypted; without, it is served on loopback only.",
+    help="Keys of this machine, and which other machines may come in. With keys every endpoint of the stack "
+    "is encrypted; without, it is served on loopback only.",
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What that machine is called here.")]
@@ -55,9 +55,7 @@ def new(
 
 
 @keys.command()
-def show(
-    as_json: options.Json = False, config: options.Config = None, data: options.Data = None
-) -> None:
+def show(as_json: options.Json = False, config: options.Config = None, data: options.Data = None) -> None:
     """Print this machine's public key, for `gripwire keys allow` on another machine."""
     _show(_own(config, data), as_json)
 
@@ -74,7 +72,9 @@ def allow(
     name: Name,
     key: Annotated[
         str | None,
-        typer.Argument(metavar="[KEY]", help="As `gripwire keys show` prints it there; a known machine's stays."),
+        typer.Argument(
+            metavar="[KEY]", help="As `gripwire keys show` prints it there; a known machine's stays."
+        ),
     ] = None,
     role: Annotated[
         list[str] | None, typer.Option(help="watch (all have it), label, drive or train; give several.")
@@ -114,9 +114,7 @@ def revoke(
 
 
 @keys.command("list")
-def list_(
-    as_json: options.Json = False, config: options.Config = None, data: options.Data = None
-) -> None:
+def list_(as_json: options.Json = False, config: options.Config = None, data: options.Data = None) -> None:
     """This machine and those that are let in."""
     own = _own(config, data)
     machines = keys_.read_allowed(own.allowed.path).values()
