@@ -6,11 +6,14 @@ reader's pace. ``Queued`` keeps a deep queue, loses nothing within it, and says 
 
 import math
 import os
+import socket
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -78,6 +81,20 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, what: str) -> None:
             raise UserError(f"{what} cannot use {endpoint}: {why}; check `bind` in gripwire.toml") from e
 
 
+_SILENT_S = 3.0
+"""A peer from which not even a heartbeat came for so long is gone, whatever TCP still hopes for."""
+
+
+def keep_alive(socket: zmq.Socket[bytes]) -> None:
+    """Before ``connect``: notice on both sides when the network drops everything without a word, throw away
+    what waits to be sent by then, which would come as new hours later, and try again soon."""
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, milliseconds(_SILENT_S))
+    socket.setsockopt(zmq.HEARTBEAT_TTL, milliseconds(_SILENT_S))  # the other side's patience
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, 1000)  # TCP alone would try again after 1, 3, 7, 15, ... seconds
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
+
+
 def connect(socket: zmq.Socket[bytes], endpoint: Endpoint) -> None:
     """Connect, with the endpoint's keys. Every other option must be set before."""
     if endpoint.keys:
@@ -103,9 +120,24 @@ class Received[M: Message]:
     t_receive: int
 
     def age_ms(self) -> float:
-        """Milliseconds since capture where the clocks compare, else since it was received."""
-        same = self.message.host == clock.host_id() and self.message.t_capture > 0
+        """Milliseconds since capture where the clocks compare, else since it was received. A capture that is
+        still to come is not believed: its message would stay young for ever."""
+        same = self.message.host == clock.host_id() and 0 < self.message.t_capture <= self.t_receive
         return (clock.monotonic_ns() - (self.message.t_capture if same else self.t_receive)) / 1e6
+
+
+_EVENTS_AT_ONCE = 200
+"""Subscriptions that are looked at before the next message goes out."""
+_NONSENSE = 100
+"""A reader of several topics from one socket subscribes to each at every endpoint: so many are no harm."""
+
+
+def _hang_up(connection: int, port: int) -> None:
+    """Cut a connection to this process's ``port``, given the file descriptor that ZeroMQ has it under."""
+    # A copy: ZeroMQ may close its own at any moment, and the number then be another file's, hence the check.
+    with suppress(OSError), socket.socket(fileno=os.dup(connection)) as peer:
+        if peer.getsockname()[1] == port:
+            peer.shutdown(socket.SHUT_RDWR)
 
 
 class Publisher[M: Message]:
@@ -121,14 +153,17 @@ class Publisher[M: Message]:
         self.topic = topic
         self.sent = 0
         self._lock = threading.Lock()  # a socket used by two threads at once aborts the process
+        self.refused = 0
         self._last: list[wire.Buffer] | None = None
         self._subscribers = 0
+        self._bores: Counter[int] = Counter()
         # XPUB shows subscriptions as they arrive: a latched topic answers them, and `wait_for_subscriber`
         # needs no sleep. VERBOSE, or a second subscriber to the same topic would go unseen.
         self._socket = context().socket(zmq.XPUB)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._socket.setsockopt(zmq.SNDHWM, topic.depth)  # set before bind: later it would do nothing
-        self._socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # all that readers send is subscriptions
+        self._socket.setsockopt(zmq.MAXMSGSIZE, 1024)  # all that readers send is subscriptions
+        self._socket.setsockopt(zmq.RCVHWM, _EVENTS_AT_ONCE)
         bind(self._socket, topic.binds, f"topic `{topic.name}`")
 
     def publish(self, message: M, payload: wire.Buffer | None = None) -> M:
@@ -167,15 +202,41 @@ class Publisher[M: Message]:
     def _answer_subscriptions(self) -> None:
         mine = wire.subscription(self.topic.name)
         fresh = 0
-        while self._socket.poll(0):
-            event = self._socket.recv()
+        for _ in range(_EVENTS_AT_ONCE):  # a flood waits in its sender's own machine
+            try:
+                event = self._socket.recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                break
+            said = event.bytes
             # A subscription to a prefix of ours (or to everything) receives us as well.
-            if event[:1] in (b"\0", b"\1") and mine.startswith(event[1:]):
-                arrived = event[:1] == b"\x01"
+            if said[:1] in (b"\0", b"\1") and mine.startswith(said[1:]):
+                arrived = said[:1] == b"\x01"
                 self._subscribers += 1 if arrived else -1
                 fresh += arrived
+            else:
+                self._note_nonsense(event)
         if fresh and self._last is not None:
             self._socket.send_multipart(self._last)
+
+    def _note_nonsense(self, event: zmq.Frame) -> None:
+        """Count what is no subscription to this topic; hang up on who goes on and on with it: ZeroMQ keeps
+        every subscription, whatever it is to, for as long as the connection lasts."""
+        try:
+            connection = int(event.get(zmq.SRCFD))
+        except zmq.ZMQError:
+            return  # ZeroMQ itself takes back what one who has gone had subscribed to
+        self.refused += 1
+        self._bores[connection] += 1
+        if self._bores[connection] >= _NONSENSE:
+            del self._bores[connection]
+            _hang_up(connection, self.topic.port)
+
+    def subscribers(self) -> int:
+        """Readers that are connected now."""
+        with self._lock:
+            if not self._socket.closed:
+                self._answer_subscriptions()
+            return self._subscribers
 
     def wait_for_subscriber(self, timeout_s: float, count: int = 1) -> bool:
         """Block until ``count`` readers have subscribed. The first messages before that are lost to them."""
@@ -270,6 +331,7 @@ class Subscription:
         self.socket.setsockopt(zmq.RCVHWM, depth)
         self.socket.setsockopt(zmq.MAXMSGSIZE, topic.max_bytes)
         self.socket.setsockopt(zmq.RECONNECT_IVL, milliseconds(_RECONNECT_S))
+        keep_alive(self.socket)
         self.socket.setsockopt(zmq.SUBSCRIBE, wire.subscription(topic.name))
         self._monitor = monitor(self.socket, zmq.EVENT_DISCONNECTED | _HANDSHAKE)
         connect(self.socket, self._endpoint)
@@ -316,6 +378,10 @@ class Subscription:
         self.socket.close()
 
 
+_MOST = 2**53
+"""A count of losses stays a number that every reader of a heartbeat can hold, whatever a publisher claims."""
+
+
 class Gaps:
     """Counts what a reader lost, by ``seq`` within one publisher's ``boot``."""
 
@@ -334,7 +400,7 @@ class Gaps:
         if message.seq < self._next:
             return False
         if message.seq > self._next:
-            self.lost += message.seq - self._next
+            self.lost = min(self.lost + message.seq - self._next, _MOST)
             self.ranges.append((message.boot, self._next, message.seq - 1))
             del self.ranges[:-1000]
         self._next = message.seq + 1

@@ -113,9 +113,9 @@ class Runtime:
 
     def refusals(self) -> dict[str, int]:
         """Refused since the start: messages on topics, commands, and machines whose key is not allowed."""
-        readers = [one for one in tuple(self._open) if isinstance(one, bus.Reader)]
+        ends = [one for one in tuple(self._open) if isinstance(one, bus.Reader | bus.Publisher)]
         return {
-            "refused_messages": sum(reader.refused for reader in readers),
+            "refused_messages": sum(end.refused for end in ends),
             "refused_commands": self.server.refused if self.server else 0,
             "refused_peers": bus.refused_peers(),
         }
@@ -204,6 +204,7 @@ class Heartbeat:
         if state == "ready" and problem:
             state = "degraded"
         counts, seconds = dict(runtime.counts) | runtime.refusals(), max(now - self._beat_before, 1e-3)
+        counts["refused_messages"] += self._publisher.refused
         before = self._counts_before
         rates = {name: round((n - before.get(name, 0)) / seconds, 2) for name, n in counts.items()}
         lag, self._lag_s = self._lag_s, 0.0
