@@ -207,6 +207,15 @@ class Health(Message):
     problem: str = Field("", description="why the state is degraded, in plain words")
     last_error: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
+    rss_mb: float = Field(0.0, description="memory of its process and those it started, MB of 2^20 bytes")
+    cpu_percent: float = Field(0.0, description="of one core since the last beat, by the same processes")
+    threads: int = 0
+    reads: dict[str, int] = Field(
+        default_factory=dict, description="messages received since the start, by topic that it reads"
+    )
+    subscribers: dict[str, int] = Field(
+        default_factory=dict, description="readers connected now, by topic that it publishes"
+    )
 
 
 # --- commands to a service's control endpoint ---------------------------------------------------------
@@ -255,6 +264,17 @@ class Underway(Reply):
     )
     seconds: float = Field(0.0, description="how long the move takes")
     t_begin: int = Field(0, description="CLOCK_MONOTONIC ns: actions sent from here on belong to it")
+
+
+class CapsuleState(Reply):
+    """What the capsule service keeps, and what became of the last capsule."""
+
+    saving: str = Field("", description="name of the file that is being made; empty: none is")
+    saved: str = Field("", description="name of the last one that is whole, in the data folder's capsules/")
+    failed: str = Field("", description="why the last one that was asked for could not be saved")
+    ring_s: float = Field(0.0, description="seconds of the bus that the ring holds")
+    ring_mb: float = Field(0.0, description="megabytes of disk that it takes")
+    paused: str = Field("", description="why nothing is kept at the moment")
 
 
 class Goal(Command):
@@ -513,6 +533,21 @@ class Fault(Command):
     joint: str = ""
 
 
+class SaveCapsule(Command):
+    """capsule: make one file of the last minutes of the bus; `CapsuleStatus` says when it is there."""
+
+    expects = CapsuleState
+    role = "label"
+    note: str = Field("", max_length=2000, description="what a person saw")
+
+
+class CapsuleStatus(Command):
+    """capsule: what it keeps, and what became of the last one that was asked for."""
+
+    expects = CapsuleState
+    role = "watch"
+
+
 COMMANDS: dict[str, type[Command]] = {
     command.__name__: command
     for command in (
@@ -520,5 +555,6 @@ COMMANDS: dict[str, type[Command]] = {
         StartEpisode, StopEpisode, DiscardEpisode,
         MarkEpisode, StartSession, SteerSession,
         Train, Offer, Swap, Rollback, Freeze, Thaw, Override, NewEpisode, ResetBench, MoveLeader, Fault,
+        SaveCapsule, CapsuleStatus,
     )
 }  # fmt: skip

@@ -13,13 +13,15 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from gripwire import __version__, bus, control, logs
 from gripwire.errors import UserError
-from gripwire.messages import Command, Health, Message, Reply
+from gripwire.messages import Command, EpisodeState, Health, Message, ModelState, Reply
 from gripwire.settings import Settings
+from gripwire.survey import Survey
+from gripwire.topics import Topic
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ HUNG_AFTER_S = 5.0
 
 BEAT_S = 1.0
 """Between two heartbeats."""
+
+RECORDER_GONE_S = 10.0
 
 EXIT_OK, EXIT_USER_ERROR, EXIT_BUG = 0, 1, 70
 
@@ -84,6 +88,13 @@ class Runtime:
     def queued[M: Message](self, topic: str, message: type[M], depth: int | None = None) -> bus.Queued[M]:
         """A reader of every message, closed at the end."""
         return self._keep(bus.Queued(self.topics[topic], message, depth))
+
+    def survey(self, topics: Sequence[Topic]) -> Survey:
+        """Readers of several topics that are polled together, closed at the end."""
+        survey = Survey(topics)
+        for reader in survey.readers.values():
+            self._keep(reader)
+        return survey
 
     def _keep[T](self, closable: T) -> T:
         self._open.append(closable)
@@ -151,6 +162,36 @@ class RateKeeper:
         return late
 
 
+class _LogContext:
+    """Keeps what this process's log lines say of episode and model up to date; for one thread.
+
+    Whoever publishes one of the two says it to :data:`gripwire.logs.context` himself.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        told: dict[str, type[Message]] = {"episode": EpisodeState, "model": ModelState}
+        topics = [runtime.topics[name] for name in told]
+        self._readers = [bus.Queued(t, told[t.name]) for t in topics if t.owner != runtime.name]
+        self._recording_since = float("inf")
+
+    def poll(self) -> None:
+        """Take in what was said by now; cheap, never waits."""
+        now = time.monotonic()
+        for reader in self._readers:
+            for received in reader.drain():
+                logs.context.see(received.message)
+                if isinstance(received.message, EpisodeState):
+                    recording = received.message.state == "recording"
+                    self._recording_since = now if recording else float("inf")
+        # A recorder that records says so twice a second: this one is gone.
+        if now - self._recording_since > RECORDER_GONE_S:
+            logs.context.episode, self._recording_since = "", float("inf")
+
+    def close(self) -> None:
+        for reader in self._readers:
+            reader.close()
+
+
 class Heartbeat:
     """Publishes `health/<service>` at 1 Hz from a thread, so that it beats through imports and long calls."""
 
@@ -180,6 +221,13 @@ class Heartbeat:
         self._lag_s = max(self._lag_s, late_s)
 
     def _run(self) -> None:
+        context = _LogContext(self._runtime)  # here, because this thread wakes up anyway
+        try:
+            self._pulse(context)
+        finally:
+            context.close()
+
+    def _pulse(self, context: _LogContext) -> None:
         while True:
             self._kick.clear()
             ending = self._end.is_set()  # looked at before the beat, so that the last one says `stopping`
@@ -191,6 +239,7 @@ class Heartbeat:
             next_beat = time.monotonic() + BEAT_S
             while (left := next_beat - time.monotonic()) > 0 and not self._kick.wait(min(left, 0.05)):
                 self._publisher.poll()
+                context.poll()
                 if self._runtime.turned.is_set():
                     self._runtime.turned.clear()
                     break

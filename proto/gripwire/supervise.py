@@ -21,6 +21,7 @@ import zmq
 
 from gripwire import bus
 from gripwire.files import make_folder
+from gripwire.metrics.settings import Metrics
 from gripwire.settings import Settings
 from gripwire.topics import Topics
 
@@ -52,7 +53,10 @@ def stack(settings: Settings, profile: Profile, without: frozenset[str] = frozen
         Process("reward", ("reward", "run")),
         Process("recorder", ("recorder", "run"), grace_s=30.0),  # an episode may be on its way to disk
         Process("trainer", ("trainer", "run"), grace_s=12.0),
+        Process("capsule", ("capsule", "run"), grace_s=10.0),  # one may be on its way to disk
     ]
+    if settings.section("metrics", Metrics).enabled:
+        table.append(Process("metrics", ("metrics", "run")))
     installed = {point.name for point in entry_points(group="gripwire.commands")}
     return [p for p in table if p.arguments[0] in installed and p.arguments[0] not in without]
 

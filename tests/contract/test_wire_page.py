@@ -19,6 +19,7 @@ from gripwire.control import Server
 from gripwire.messages import (
     COMMANDS,
     Bench,
+    CapsuleState,
     Command,
     Disagreement,
     Done,
@@ -186,7 +187,7 @@ def test_every_command_is_there_with_its_service_and_its_reply() -> None:
     }
 
 
-@pytest.mark.parametrize("model", [*COMMANDS.values(), Done, Sent, Bench, Disagreement])
+@pytest.mark.parametrize("model", [*COMMANDS.values(), Done, Sent, Bench, CapsuleState, Disagreement])
 def test_the_fields_of_every_command_and_reply_are_those_of_the_code(model: type[Wire]) -> None:
     if model.model_fields:
         assert _told(model.__name__) == _fields(model)

@@ -1,6 +1,5 @@
 """`gripwire up`: the whole stack, supervised, on one screen."""
 
-import logging
 import signal
 import threading
 import time
@@ -33,6 +32,12 @@ def up(
     no_reward: Annotated[bool, typer.Option("--no-reward")] = False,
     no_recorder: Annotated[bool, typer.Option("--no-recorder")] = False,
     no_trainer: Annotated[bool, typer.Option("--no-trainer")] = False,
+    no_capsule: Annotated[
+        bool, typer.Option("--no-capsule", help="Keep no ring of the last minutes.")
+    ] = False,
+    metrics: Annotated[
+        bool | None, typer.Option("--metrics/--no-metrics", help="Serve Prometheus metrics as well.")
+    ] = None,
     config: options.Config = None,
     data: options.Data = None,
     port_base: options.PortBase = None,
@@ -41,10 +46,11 @@ def up(
     if profile not in ("sim", "robot"):
         raise UserError(f"--profile {profile}: there are `robot` and `sim`")
     # gripwire.toml describes the hardware here; the bench is other hardware.
-    settings = options.load(config, data, port_base, ignore_file=profile == "sim" and config is None)
+    bare = profile == "sim" and config is None
+    settings = options.load(config, data, port_base, ignore_file=bare, metrics__enabled=metrics)
     logs.configure("up", settings.bus.log)
     off = {"sim": no_sim, "camera": no_camera, "robot": no_robot, "reward": no_reward}
-    off |= {"recorder": no_recorder, "trainer": no_trainer}
+    off |= {"recorder": no_recorder, "trainer": no_trainer, "capsule": no_capsule}
     without = frozenset(name for name, flag in off.items() if flag)
     table = supervise.stack(settings, cast(supervise.Profile, profile), without)
     if not table:
@@ -66,14 +72,15 @@ def run(settings: Settings, supervisor: supervise.Supervisor, console: Console, 
     survey = Survey([settings.topics[name] for name in names])
     screen = Live(console=console, refresh_per_second=4, transient=False) if log_dir else None
     if log_dir:  # lines printed between redraws would tear the screen
-        handler = logging.FileHandler(log_dir / "up.log")
-        logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+        logs.configure("up", settings.bus.log, log_dir / "up.log")
     try:
         if screen:
             screen.start()
         while not stopping.is_set():
             supervisor.poll(_ready(supervisor, survey))
             survey.listen(0.1)
+            for topic in ("episode", "model"):
+                logs.context.see(survey.latest.get(topic))
             if screen:
                 screen.update(draw(supervisor, survey, log_dir))
     finally:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self
 
 from mcap.exceptions import McapError
 from mcap.reader import make_reader
-from mcap.records import Channel, Schema
+from mcap.records import Channel, Metadata, Schema
 from mcap.records import Message as Record
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
@@ -62,7 +62,9 @@ class RecordingFile:
         self._writer = Writer(self._file, _CHUNK_BYTES, CompressionType.ZSTD)
         with _Trouble(path):
             self._writer.start("gripwire", f"gripwire {__version__}")
-            self._writer.add_metadata("gripwire", {"version": __version__, **(about or {})})
+            # With these a time of the file can be led back to CLOCK_MONOTONIC: `log_time` - `epoch_ns`.
+            clocks = {"host": clock.host_id(), "epoch_ns": str(self._epoch_ns)}
+            self._writer.add_metadata("gripwire", {"version": __version__} | clocks | (about or {}))
             self._file.flush()
 
     def write(self, topic: str, received: Received[Any]) -> None:
@@ -88,6 +90,24 @@ class RecordingFile:
             )  # fmt: skip
         self.counts[topic] = self.counts.get(topic, 0) + 1
 
+    def copy(self, channel: Channel, schema: Schema, record: Record, log_time: int) -> None:
+        """Append a record of another recording as it is, but at ``log_time``."""
+        topic = channel.topic
+        with _Trouble(self.path):
+            if (topic, schema.name) not in self._channels:
+                known = self._writer.register_schema(schema.name, schema.encoding, schema.data)
+                at = self._writer.register_channel(topic, channel.message_encoding, known)
+                self._channels[topic, schema.name] = at
+            id = self._channels[topic, schema.name]
+            self._writer.add_message(id, log_time, record.data, record.publish_time, record.sequence)
+        self.counts[topic] = self.counts.get(topic, 0) + 1
+
+    def attach(self, name: str, media_type: str, data: bytes) -> None:
+        """Put a file into the recording, after everything so far."""
+        with _Trouble(self.path):
+            self._writer.flush()
+            self._writer.add_attachment(time.time_ns(), time.time_ns(), name, media_type, data)
+
     def flush(self) -> None:
         """Hand everything so far to the system."""
         with _Trouble(self.path):
@@ -110,13 +130,14 @@ class RecordingFile:
         """Bytes on the disk by now."""
         return self._file.tell()
 
-    def close(self) -> None:
+    def close(self, durable: bool = True) -> None:
         """Finish the file; whatever was written is kept even when this fails."""
         try:
             with _Trouble(self.path):
                 self._writer.finish()
                 self._file.flush()
-                os.fsync(self._file.fileno())
+                if durable:
+                    os.fsync(self._file.fileno())
         finally:
             with _Trouble(self.path):
                 self._file.close()
@@ -207,6 +228,8 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problem = ""
+        self.notes: dict[str, dict[str, str]] = {}
+        """What was written about the recording (:meth:`RecordingFile.note`), as far as it was read."""
         try:
             with open(path, "rb") as file:
                 magic = file.read(8)
@@ -233,7 +256,7 @@ class Recording:
 
     def _counted(self) -> Contents:
         found, first, last = Contents(), 0, 0
-        for channel, _, record in self._records():
+        for channel, _, record in self.records():
             found.counts[channel.topic] = found.counts.get(channel.topic, 0) + 1
             first, last = first or record.log_time, record.log_time
         found.seconds = (last - first) / 1e9
@@ -242,7 +265,7 @@ class Recording:
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Recorded]:
         """All messages of ``topics`` (None: of all) in the order of their times."""
         waiting: list[tuple[int, int, Channel, Schema, Record]] = []
-        for i, (channel, schema, record) in enumerate(self._records()):
+        for i, (channel, schema, record) in enumerate(self.records()):
             if topics is None or channel.topic in topics:
                 heapq.heappush(waiting, (record.log_time, i, channel, schema, record))
             while waiting and waiting[0][0] < record.log_time - _DISORDER_NS:
@@ -250,7 +273,8 @@ class Recording:
         while waiting:
             yield recorded(self.path, *heapq.heappop(waiting)[2:])
 
-    def _records(self) -> Iterator[tuple[Channel, Schema, Record]]:
+    def records(self) -> Iterator[tuple[Channel, Schema, Record]]:
+        """All messages as they stand in the file, in its order."""
         channels: dict[int, Channel] = {}
         schemas: dict[int, Schema] = {}
         nothing = Schema(id=0, data=b"", encoding="", name="")
@@ -262,6 +286,8 @@ class Recording:
                         channels[record.id] = record
                     elif isinstance(record, Schema):
                         schemas[record.id] = record
+                    elif isinstance(record, Metadata):
+                        self.notes[record.name] = dict(record.metadata)
                     elif isinstance(record, Record):
                         channel = channels[record.channel_id]
                         yield channel, schemas.get(channel.schema_id, nothing), record

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gripwire import logs
 from gripwire_recorder import journal
 from gripwire_recorder.journal import Ending, Opening
 
@@ -94,7 +95,11 @@ class Saver:
     def submit(self, job: Job, growing: bool) -> None:
         """Begin to save ``job``, whose journal may still be ``growing``."""
         self._jobs[str(job.journal)] = job
-        self._order("save", job, dataset=str(job.dataset), growing=growing)
+        self._save(job, growing)
+
+    def _save(self, job: Job, growing: bool) -> None:
+        about = logs.context.fields() | {"episode": f"{job.name}/{job.episode}"}
+        self._order("save", job, dataset=str(job.dataset), growing=growing, context=about)
 
     def ended(self, job: Job, ending: Ending) -> None:
         """Tell how an episode ended whose journal cannot say it."""
@@ -168,9 +173,7 @@ class Saver:
                 self._set_aside(first)
         self._start()
         for job in list(self._jobs.values()):
-            self._order(
-                "save", job, dataset=str(job.dataset), growing=job.ending is None and not job.recovered
-            )
+            self._save(job, growing=job.ending is None and not job.recovered)
             if job.ending is not None:
                 self._order("ended", job, ending=job.ending.model_dump())
             if job.discarded:

@@ -36,6 +36,8 @@ class _Task:
     path: Path
     dataset: Path
     outlook: Outlook
+    context: dict[str, str | int]
+    """What its log lines say."""
     discarded: bool = False
     told: float = field(default_factory=time.monotonic)
 
@@ -67,7 +69,7 @@ class Worker:
         kind, path = order["order"], order.get("journal", "")
         if kind == "save":
             outlook = Outlook(growing=order["growing"])
-            self._known[path] = _Task(Path(path), Path(order["dataset"]), outlook)
+            self._known[path] = _Task(Path(path), Path(order["dataset"]), outlook, order["context"])
             self._tasks.append(self._known[path])
         elif kind == "finish":
             self._over = True
@@ -91,6 +93,7 @@ class Worker:
             self._known.pop(str(task.path), None)
 
     def _do(self, task: _Task) -> None:
+        logs.context.adopt(task.context)
         stuck = False
         while True:
             try:

@@ -18,7 +18,7 @@ class Stack:
         self._settings = settings
         self.log_dir = log_dir
         self.health: dict[str, Health] = {}
-        self._table = supervise.stack(settings, "sim")
+        self._table = supervise.stack(settings, "sim", frozenset({"capsule", "metrics"}))
         missing = {"sim", "camera", "robot", "reward", "recorder", "trainer"} - {
             process.arguments[0] for process in self._table
         }

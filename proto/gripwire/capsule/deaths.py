@@ -1,0 +1,33 @@
+"""Tells from the heartbeats when a service died: what an automatic capsule is made of."""
+
+from gripwire.liveness import ALIVE_PERIODS
+from gripwire.messages import Health
+
+
+class Deaths:
+    """Follows every service's heartbeat. Times in seconds of any one clock."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[Health, float]] = {}
+
+    def see(self, beat: Health, now: float) -> str:
+        """What this heartbeat tells of a death, in words; empty: nothing."""
+        before = self._last.get(beat.service)
+        self._last[beat.service] = (beat, now)
+        if before is None:
+            return ""
+        last = before[0]
+        if beat.boot != last.boot:
+            return f"{beat.service} was killed or crashed" if last.state != "stopping" else ""
+        # A problem is remembered after it is over: an error that ends a service comes with its last beat.
+        if beat.state == "stopping" != last.state and beat.last_error != last.last_error:
+            return f"{beat.service} ended: {beat.last_error}"
+        return ""
+
+    def silent(self, now: float) -> str:
+        """A service that fell silent without having said that it ends; each is told once."""
+        for service, (beat, heard) in self._last.items():
+            if beat.state != "stopping" and now - heard > ALIVE_PERIODS:
+                del self._last[service]
+                return f"{service} has been silent for {ALIVE_PERIODS} s"
+        return ""

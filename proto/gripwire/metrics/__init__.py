@@ -1,0 +1,1 @@
+"""What the bus says, as Prometheus metrics over HTTP."""
