@@ -29,6 +29,8 @@ _WAITING = 100
 """Requests of one connection that wait to be read; of more, the sender's own machine keeps the rest."""
 _AT_ONCE = 200
 """So many are served before the loop of the service goes on: a flood must not hold it up."""
+_SUSPICIOUS_S = 0.5
+"""After such a silence a client looks whether it is let in at all."""
 _REMEMBERED = 512
 _MAX_ID = 64
 
@@ -190,10 +192,8 @@ class Client:
         request |= {"host": clock.host_id(), "expires": clock.monotonic_ns() + int(timeout_s * 1e9)}
         body = wire.pack_map(request)
         with self._lock:
-            answer = self._exchange(request_id, body, timeout_s)
+            answer = self._exchange(request_id, kind, body, timeout_s)
         if answer is None:
-            if barred := bus.why_barred(self._endpoint, zmq.DEALER):
-                raise UserError(f"the {self._service} service was not asked for `{kind}`: {barred}")
             raise UserError(
                 f"the {self._service} service did not answer `{kind}` within {timeout_s:g} s at "
                 f"{self._endpoint}: is it running? `gripwire topics` shows what is alive, "
@@ -203,7 +203,7 @@ class Client:
             raise UserError(str(answer.get("error") or "refused without a reason"))
         return command.expects.model_validate(answer.get("result") or {})
 
-    def _exchange(self, request_id: str, body: bytes, timeout_s: float) -> dict[str, Any] | None:
+    def _exchange(self, request_id: str, kind: str, body: bytes, timeout_s: float) -> dict[str, Any] | None:
         if self._socket is None:
             self._socket = bus.context().socket(zmq.DEALER)
             self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
@@ -211,22 +211,32 @@ class Client:
             bus.connect(self._socket, self._endpoint)
         self._socket.send(body)
         deadline = time.monotonic() + timeout_s
-        while self._socket.poll(bus.milliseconds(deadline - time.monotonic())):
-            answer = self._socket.recv_multipart()[-1]
-            with suppress(wire.WireError):  # something else listens there: as good as no answer
-                reply = wire.unpack_map(answer)
-                if reply.get("id") == request_id:  # else: a late reply to a question that had timed out
-                    return reply
-        # What is still queued in this socket would reach a service that starts later: forget it.
-        self._socket.close()
-        self._socket = None
-        return None
+        suspicious = min(deadline, time.monotonic() + _SUSPICIOUS_S)
+        while True:
+            if self._socket.poll(bus.milliseconds(suspicious - time.monotonic())):
+                answer = self._socket.recv_multipart()[-1]
+                with suppress(wire.WireError):  # something else listens there: as good as no answer
+                    reply = wire.unpack_map(answer)
+                    if reply.get("id") == request_id:  # else: a late reply to a question that had timed out
+                        return reply
+            elif barred := bus.why_barred(self._endpoint, zmq.DEALER):
+                self._forget()
+                raise UserError(f"the {self._service} service was not asked for `{kind}`: {barred}")
+            elif suspicious < deadline:
+                suspicious = deadline
+            else:
+                # What is still queued in this socket would reach a service that starts later: forget it.
+                self._forget()
+                return None
+
+    def _forget(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def close(self) -> None:
         with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
+            self._forget()
 
 
 def request(endpoint: Endpoint, service: str, command: Command, timeout_s: float = 5.0) -> Any:
