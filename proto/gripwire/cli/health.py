@@ -29,8 +29,8 @@ def health(
     reader.close()
     if beat is None:
         raise UserError(
-            f"{service}: no heartbeat within {wait:g} s: it does not run, hangs, or does not let this machine "
-            "in; look at its log, and at `gripwire topics`"
+            f"{service}: no heartbeat within {wait:g} s: it does not run, hangs, or does not let this "
+            "machine in; look at its log, and at `gripwire topics`"
         )
     seen = beat.message
     if as_json:

@@ -9,6 +9,7 @@ they are left out while the driver is imported. Whatever asks for more of torch 
 import importlib
 import importlib.util
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +24,8 @@ class _LaterTorch(ModuleType):
 
     def __init__(self) -> None:
         super().__init__("torch")
-        self.__spec__ = importlib.util.find_spec("torch")  # LeRobot asks whether torch is installed
+        # LeRobot asks whether torch is installed. It need not be: the robot's image goes without.
+        self.__spec__ = importlib.util.find_spec("torch") or ModuleSpec("torch", None)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -71,6 +71,14 @@ def run(config: options.Config = None, data: options.Data = None, port_base: opt
     raise typer.Exit(service.run("trainer", options.load(config, data, port_base), TrainerService))
 
 
+@app.command(hidden=True)
+def job(order: str) -> None:
+    """What runs in a training's own container ([trainer] run_in = "container")."""
+    from gripwire_trainer import contained
+
+    raise typer.Exit(contained.work(order))
+
+
 @app.command()
 def build(
     merge: Annotated[

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,18 +28,7 @@ from gripwire_trainer.heads import Outcome, train_heads
 from gripwire_trainer.material import Material, gather
 from gripwire_trainer.settings import TrainerSettings
 from gripwire_trainer.split import Fold
-
-Say = Callable[[str, float, dict[str, float]], None]
-"""Told the stage, how much of it is done (0..1), and figures so far."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to train from: a label file, or a dataset that has `next.reward`."""
-
-    target: Path
-    data: Path
-    settings: TrainerSettings
+from gripwire_trainer.task import Say, Task
 
 
 @dataclass

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from gripwire import control
 from gripwire.errors import UserError
 from gripwire.messages import Command, Done, Offer, Reply, Train, TrainerState
 from gripwire.service import Runtime
-from gripwire_trainer.settings import TrainerSettings
+from gripwire_trainer import contained
+from gripwire_trainer.settings import OF_THE_MACHINE, TrainerSettings
+from gripwire_trainer.task import Task
 
 _PERIOD_S = 0.5
 
@@ -36,8 +39,9 @@ class TrainerService:
         self._changed = threading.Lock()
         self._thread: threading.Thread | None = None
         self._published = 0.0
-        self._running = False
+        self._ready = self._running = False
         self._job: Any = None
+        self._container: contained.Container | None = None
 
     @property
     def commands(self) -> dict[type[Command], Any]:
@@ -45,6 +49,12 @@ class TrainerService:
 
     def setup(self) -> None:
         """Import the engine now, so that a job starts at once."""
+        if self._settings.run_in == "container":
+            self._runtime.versions["image"] = self._settings.image
+            contained.clean(self._runtime.settings.data)
+            self._ready = True
+            self._publish()
+            return
         os.nice(15)  # the arm and the reward come first, then the recorder, which has 10
         import onnxruntime
         import torch
@@ -53,7 +63,7 @@ class TrainerService:
 
         report.prepare()
 
-        self._job = job
+        self._job, self._ready = job, True
         self._runtime.versions["torch"] = torch.__version__
         self._runtime.versions["onnxruntime"] = onnxruntime.__version__
         self._publish()
@@ -76,11 +86,9 @@ class TrainerService:
     def _train(self, command: Train) -> Reply:
         if self._running:
             raise UserError(f"job {self._state.job} is under way ({self._state.stage}); wait for its end")
-        if self._job is None:
+        if not self._ready:
             raise UserError("the trainer is still starting; ask again in a few seconds")
-        task = self._job.Task(
-            self._labels(command.labels), self._runtime.settings.data, self._options(command)
-        )
+        task = Task(self._labels(command.labels), self._runtime.settings.data, self._options(command))
         with self._changed:
             self._state = TrainerState(job=uuid.uuid4().hex[:8], stage="read")
         self._running = True
@@ -100,16 +108,20 @@ class TrainerService:
         raise UserError(f"{name[:80]!r}: no such label file under {folder}; put it there")
 
     def _options(self, command: Train) -> TrainerSettings:
+        if taken := [name for name in OF_THE_MACHINE if name in command.options]:
+            raise UserError(
+                f"option `{taken[0]}`: it is set in [trainer] where the trainer runs, by its owner"
+            )
         try:
             return TrainerSettings.model_validate(self._settings.model_dump() | command.options)
         except ValidationError as e:
             first = e.errors()[0]
             raise UserError(f"option `{'.'.join(map(str, first['loc']))}`: {first['msg']}") from e
 
-    def _work(self, task: Any, offer: bool) -> None:
+    def _work(self, task: Task, offer: bool) -> None:
         """The job's thread. Whatever happens ends up in the state."""
         try:
-            result = self._job.run(task, self._say, self._offer if offer else None, self._sealed)
+            result = self._run(task, self._offer if offer else None)
             failures = "; ".join(result.failures)
             self._finish(error=failures, seconds=result.seconds, metrics=result.metrics)
             self._runtime.problem("job", failures)
@@ -121,6 +133,14 @@ class TrainerService:
         except Exception as e:  # a job that breaks must not take the service with it
             self._finish(error=f"{type(e).__name__}: {e}")
             self._runtime.problem("job", f"training failed: {type(e).__name__}: {e}")
+
+    def _run(self, task: Task, offer: Callable[[str], None] | None) -> Any:
+        """Train here, or in a container; what came of it."""
+        if self._settings.run_in == "container":
+            self._container = contained.Container(task, self._settings.image)
+            return self._container.run(self._say, offer, self._sealed)
+        offer_result = (lambda result: offer(result.bundle.id)) if offer else None
+        return self._job.run(task, self._say, offer_result, self._sealed)
 
     def _say(self, stage: str, part: float, metrics: dict[str, float]) -> None:
         if self._runtime.stopping.is_set():
@@ -136,8 +156,7 @@ class TrainerService:
                 update={"stage": stage, "progress": 1.0, "done": True, **outcome}
             )
 
-    def _offer(self, result: Any) -> None:
-        bundle = result.bundle.id
+    def _offer(self, bundle: str) -> None:
         endpoint = self._runtime.topics.control("reward")
         try:
             control.request(endpoint, "reward", Offer(bundle=bundle))
@@ -151,5 +170,7 @@ class TrainerService:
 
     def close(self, failed: bool) -> None:
         self._runtime.stopping.set()
+        if self._container:
+            self._container.stop()
         if self._thread:
             self._thread.join(timeout=10)

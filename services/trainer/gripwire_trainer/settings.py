@@ -10,6 +10,8 @@ from gripwire.settings import Section
 from gripwire_reward import gate
 
 AUTO = "auto"
+OF_THE_MACHINE = ("run_in", "image")
+"""What its owner sets, and no command."""
 Range = tuple[float, float]
 
 
@@ -92,6 +94,16 @@ class TrainerSettings(Section):
         20.0, gt=0, description="bound on cache/, in 10^9 bytes; the least used goes first"
     )
     build: bool = Field(True, description="whether training from label files also writes the reward dataset")
+    # Where the service works, not what comes out: neither in a bundle nor to be told by a command.
+    run_in: Literal["process", "container"] = Field(
+        "process",
+        exclude=True,
+        repr=False,
+        description="container: the service runs each training in a container of its own (docs/compose.md)",
+    )
+    image: str = Field(
+        "gripwire/trainer", exclude=True, repr=False, description="of that container; gripwire/trainer-gpu"
+    )
 
     @property
     def false_success_budget(self) -> float:
