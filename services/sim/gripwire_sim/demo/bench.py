@@ -23,27 +23,31 @@ class Recording:
         self._recorder = Client(topics.control("recorder"), "recorder")
         self._episode = Latest(topics["episode"], EpisodeState)
         self._cancelled = cancelled
+        self._saved_before: int | None = None
 
     def record(self, planned: Planned) -> None:
         """Record one episode. It is saved while the next is prepared; see :meth:`wait_saved`."""
+        if self._saved_before is None:
+            seen = self._episode.wait(PATIENCE_S)
+            self._saved_before = seen.message.saved if seen else 0
         script = self.session.prepare(planned.kind, planned.seed)
         self._recorder.ask(StartEpisode(task=TASK, dataset=planned.dataset), PATIENCE_S)
         self.session.perform(script)
         self._recorder.ask(StopEpisode(), PATIENCE_S)
 
     def wait_saved(self, count: int, timeout_s: float) -> EpisodeState:
-        """Block until the recorder has made ``count`` episodes durable.
+        """Block until the recorder has made ``count`` of these episodes durable.
 
         Raises:
             UserError: it has not within ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
-        seen = self._episode.get()
-        while seen is None or seen.message.saved < count:
+        seen, before = self._episode.get(), self._saved_before or 0
+        while seen is None or seen.message.saved - before < count:
             if time.monotonic() > deadline or self._cancelled():
                 found = seen.message if seen else EpisodeState(state="idle")
                 raise UserError(
-                    f"the recorder has saved {found.saved} of {count} episodes"
+                    f"the recorder has saved {found.saved - before} of {count} episodes"
                     f"{': ' + found.problem if found.problem else ''}; see its log"
                 )
             seen = self._episode.wait(0.2, after=seen) or seen

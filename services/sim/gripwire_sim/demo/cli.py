@@ -33,48 +33,63 @@ def demo(
         int, typer.Option(min=6, max=400, help="Episodes to record and train on.")
     ] = plan.TRAINING,
     fresh: Annotated[int, typer.Option(min=2, max=400, help="Fresh episodes to judge.")] = plan.FRESH,
+    running: Annotated[
+        bool,
+        typer.Option(
+            "--running", help="On the bench that runs here already, in containers or under `gripwire up`."
+        ),
+    ] = False,
+    data: options.Data = None,
     port_base: options.PortBase = None,
 ) -> None:
     """Record grasps on the virtual bench, label them, train, swap the classifier in, and judge it live."""
     from gripwire_sim.demo.run import Demo, write_report
     from gripwire_sim.demo.screen import Screen
-    from gripwire_sim.demo.stack import Stack
+    from gripwire_sim.demo.stack import Running, Stack
 
-    out = (out or Path("demo") / time.strftime("%Y%m%d-%H%M%S")).absolute()
-    if (out / "data").exists():
+    if data and not running:
+        raise UserError("--data is the running stack's: add --running, or name where results go with --out")
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    out = (out or Path("demo") / stamp).absolute()
+    if (out / "data").exists() or (out / "report.html").exists():
         raise UserError(f"{out} holds the results of an earlier run; name another folder with --out")
     make_folder(out)
-    settings = options.load(data=out / "data", port_base=port_base, ignore_file=True)
+    settings = options.load(data=data if running else out / "data", port_base=port_base, ignore_file=True)
+    # What is in a running stack's data folder stays as it is.
+    name = f"demo-{stamp}" if running else "demo"
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     began = time.monotonic()
-    stack = Stack(settings, out / "logs")
+    stack = Running(settings) if running else Stack(settings, out / "logs")
     screen = Screen()
     ports = "" if port_base is None else f" --port-base {port_base}"
-    screen.console.print(f"Results go to {_short(out)}; the logs to {_short(out / 'logs')}.", soft_wrap=True)
+    logs = "" if running else f"; the logs to {_short(out / 'logs')}"
+    screen.console.print(f"Results go to {_short(out)}{logs}.", soft_wrap=True)
     screen.console.print(
         f"Look on from a second terminal: .venv/bin/gripwire topics --watch{ports}\n", soft_wrap=True
     )
     try:
-        demo_run = Demo(settings, plan.training(seed, episodes), plan.fresh(seed, fresh), screen, stopped)
+        to_record = plan.training(seed, episodes, name)
+        demo_run = Demo(settings, to_record, plan.fresh(seed, fresh), screen, stopped, name)
         result, judged, pictures = demo_run.run(stack)
-        with screen.stage("stop", "Stopping every service", 1):
-            stack.close()
-            screen.show("")
+        if not running:
+            with screen.stage("stop", "Stopping every service", 1):
+                stack.close()
+                screen.show("")
         result |= {"seed": seed, "training_episodes": episodes, "restarts": stack.restarts}
         screen.wall_s["total"] = round(time.monotonic() - began, 2)
         report = write_report(out, result, judged, pictures)
     except KeyboardInterrupt:
         screen.show("stopping")
-        raise UserError(f"interrupted; what was recorded so far is in {_short(out)}") from None
+        raise UserError(f"interrupted; what was recorded so far is in {_short(settings.data)}") from None
     finally:
         stack.close()
         screen.close()
     text = json.dumps(result, indent=2) + "\n"
     for path in filter(None, (out / "summary.json", summary)):
         write_whole(path, text)
-    _print(screen, result, judged, out, report)
+    _print(screen, result, judged, settings.data, report)
     sys.stdout.flush()
 
 
@@ -85,7 +100,7 @@ def _short(path: Path) -> str:
 
 
 def _print(
-    screen: "Screen", result: dict[str, Any], episodes: "list[Episode]", out: Path, report: Path
+    screen: "Screen", result: dict[str, Any], episodes: "list[Episode]", data: Path, report: Path
 ) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("episode", "script", "truth", "decision", "onset error", "frames right"):
@@ -113,5 +128,5 @@ def _print(
         f"bundle           {result['bundle']}, epoch {result['epoch']}\n"
         f"took             {result['wall_s']['total']:.0f} s\n"
         f"report           {_short(report)}\n"
-        f"datasets, bundle {_short(out / 'data')}"
+        f"datasets, bundle {_short(data)}"
     )

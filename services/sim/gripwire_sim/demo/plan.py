@@ -35,10 +35,10 @@ class Planned:
 TRAINING, FRESH = len(_TRAINING), len(_FRESH)
 
 
-def training(seed: int, count: int = TRAINING) -> list[Planned]:
+def training(seed: int, count: int = TRAINING, name: str = "demo") -> list[Planned]:
     """``count`` episodes to record, into two datasets as people keep them."""
     return [
-        Planned(kind, seed * 1000 + i, "demo_success" if kind in GRASPS else "demo_failure")
+        Planned(kind, seed * 1000 + i, f"{name}_{'success' if kind in GRASPS else 'failure'}")
         for i, kind in enumerate(islice(cycle(_TRAINING), count))
     ]
 

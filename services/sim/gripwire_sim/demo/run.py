@@ -16,10 +16,9 @@ from gripwire_sim import truth
 from gripwire_sim.demo import judge, plan, truth_labels
 from gripwire_sim.demo.bench import Recording
 from gripwire_sim.demo.screen import Screen
-from gripwire_sim.demo.stack import Stack
+from gripwire_sim.demo.stack import Running, Stack
 from gripwire_sim.demo.witness import Witness
 
-LABELS = "demo"
 AROUND_SWAP_NS = 2_000_000_000
 
 
@@ -28,17 +27,17 @@ class Demo:
 
     def __init__(
         self, settings: Settings, to_record: list[plan.Planned], to_judge: list[plan.Planned],
-        screen: Screen, stopped: threading.Event,
+        screen: Screen, stopped: threading.Event, labels: str = "demo",
     ) -> None:  # fmt: skip
         self.settings, self.topics = settings, settings.topics
         self.camera = f"camera/{self.topics.cameras[0]}"
         self.to_record, self.to_judge = to_record, to_judge
-        self.screen, self.stopped = screen, stopped
+        self.screen, self.stopped, self.labels = screen, stopped, labels
         self.grasped: dict[int, bool] = {}
         self.bundle, self.epoch, self.swapped_at = "", 0, 0
         self.metrics: dict[str, float] = {}
 
-    def run(self, stack: Stack) -> tuple[dict[str, Any], list[judge.Episode], dict[int, bytes]]:
+    def run(self, stack: Stack | Running) -> tuple[dict[str, Any], list[judge.Episode], dict[int, bytes]]:
         """Everything; the summary, the judged episodes and their pictures."""
         with self.screen.stage("start", "Starting every service", 1):
             self._await_ready(stack, {"sim", self.camera, "robot", "recorder", "reward"}, 90)
@@ -66,7 +65,7 @@ class Demo:
         if self.stopped.is_set():
             raise KeyboardInterrupt
 
-    def _await_ready(self, stack: Stack, services: set[str], timeout_s: float) -> None:
+    def _await_ready(self, stack: Stack | Running, services: set[str], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while waiting := stack.waiting_for(services):
             self._check()
@@ -100,7 +99,7 @@ class Demo:
             names = sorted({p.dataset for p in self.to_record}, reverse=True)
             datasets = [self.settings.data / "datasets" / name for name in names]
             path = truth_labels.write(
-                self.settings.data / "labels", datasets, self.topics.cameras[0], self.grasped, LABELS
+                self.settings.data / "labels", datasets, self.topics.cameras[0], self.grasped, self.labels
             )
             self.screen.show(f"labels/{path.name} and its sources")
 
@@ -108,7 +107,7 @@ class Demo:
         """Ask for training and follow it until the bundle is offered."""
         with self.screen.stage("train", "Training the classifier", 1):
             before = progress.wait(1.0)
-            request(self.topics.control("trainer"), "trainer", Train(labels=LABELS), timeout_s=30)
+            request(self.topics.control("trainer"), "trainer", Train(labels=self.labels), timeout_s=30)
             state = self._follow(progress, before, lambda state: bool(state.bundle))
             self.bundle, self.metrics = state.bundle, state.metrics
             self.screen.show(f"bundle {state.bundle}", 1)

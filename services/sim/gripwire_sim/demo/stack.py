@@ -1,7 +1,9 @@
-"""The stack under the demo: `gripwire up --profile sim`'s supervisor in a thread."""
+"""The stack under the demo: `gripwire up --profile sim`'s supervisor in a thread, or one that runs."""
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from gripwire import supervise
 from gripwire.errors import UserError
@@ -57,12 +59,7 @@ class Stack:
                 raise UserError(
                     f"the {name} service does not stay up: {child.last_words()} (all of it: {child.log_path})"
                 )
-        return sorted(name for name in services if not self._is_ready(name))
-
-    def _is_ready(self, service: str) -> bool:
-        state = self.health[service].state if service in self.health else "starting"
-        # The reward service is degraded until it has a bundle, and works all the same.
-        return state == "ready" or (state == "degraded" and service == "reward")
+        return _not_ready(services, self.health)
 
     @property
     def restarts(self) -> dict[str, int]:
@@ -72,3 +69,31 @@ class Stack:
     def close(self) -> None:
         self._stop.set()
         self._thread.join()
+
+
+class Running:
+    """The stack that runs here already, in containers or under `gripwire up`; it goes on running."""
+
+    log_dir = "its own place: `gripwire stack logs SERVICE`, or where `gripwire up` runs"
+    restarts: ClassVar[dict[str, int]] = {}
+    """Not ours to count."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._survey = Survey([t for t in settings.topics if t.name.startswith("health/")])
+
+    def waiting_for(self, services: set[str]) -> list[str]:
+        """Which of ``services`` are not ready yet."""
+        self._survey.listen(0.1)
+        beats = [beat for beat in self._survey.latest.values() if isinstance(beat, Health)]
+        return _not_ready(services, {beat.service: beat for beat in beats})
+
+    def close(self) -> None:
+        self._survey.close()
+
+
+def _not_ready(services: set[str], health: Mapping[str, Health]) -> list[str]:
+    # The reward service is degraded until it has a bundle, and works all the same.
+    well = {
+        s for s, beat in health.items() if beat.state == "ready" or (beat.state, s) == ("degraded", "reward")
+    }
+    return sorted(services - well)
