@@ -157,6 +157,9 @@ class Publisher[M: Message]:
         self._last: list[wire.Buffer] | None = None
         self._subscribers = 0
         self._bores: Counter[int] = Counter()
+        self._keys = topic.binds.keys
+        self._peers: dict[int, str] = {}  # connection -> public key of who reads
+        self._let_in: object = None
         # XPUB shows subscriptions as they arrive: a latched topic answers them, and `wait_for_subscriber`
         # needs no sleep. VERBOSE, or a second subscriber to the same topic would go unseen.
         self._socket = context().socket(zmq.XPUB)
@@ -187,6 +190,7 @@ class Publisher[M: Message]:
             self._send(message, payload)
 
     def _send(self, message: M, payload: wire.Buffer | None) -> None:
+        self._cut_revoked()
         parts = wire.encode(self.topic.name, message, payload)
         large = payload is not None and memoryview(payload).nbytes > _COPIED_BYTES
         self._socket.send_multipart(parts, copy=not large)
@@ -197,7 +201,18 @@ class Publisher[M: Message]:
     def poll(self) -> None:
         """Give new readers of a latched topic its last message; cheap, call it every tick."""
         with self._lock:
+            self._cut_revoked()
             self._answer_subscriptions()
+
+    def _cut_revoked(self) -> None:
+        """Hang up on readers whose machine was let in and no longer is."""
+        if self._keys is None or (let_in := self._keys.allowed.machines()) is self._let_in:
+            return
+        self._let_in = let_in
+        for connection, key in tuple(self._peers.items()):
+            if not self._keys.roles(key):
+                del self._peers[connection]
+                _hang_up(connection, self.topic.port)
 
     def _answer_subscriptions(self) -> None:
         mine = wire.subscription(self.topic.name)
@@ -213,6 +228,8 @@ class Publisher[M: Message]:
                 arrived = said[:1] == b"\x01"
                 self._subscribers += 1 if arrived else -1
                 fresh += arrived
+                if arrived and self._keys:
+                    self._peers[int(event.get(zmq.SRCFD))] = str(event.get("User-Id"))
             else:
                 self._note_nonsense(event)
         if fresh and self._last is not None:

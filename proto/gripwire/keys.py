@@ -83,13 +83,12 @@ class Allowed:
         self._machines: Mapping[str, Machine] = {}
 
     def machines(self) -> Mapping[str, Machine]:
-        """By name."""
+        """By name; the same object until the file changes."""
         try:
             stat = self.path.stat()
-            now = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            now: tuple[int, int, int] | None = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         except OSError:
-            self._seen, self._machines = None, {}
-            return self._machines
+            now = None
         if now != self._seen:
             try:
                 self._machines = read_allowed(self.path)

@@ -228,8 +228,10 @@ def refuse_taken_ports(topics: Topics, bench: bool) -> None:
     Raises:
         UserError: something already holds one of the stack's ports.
     """
-    wanted = {topic.binds: f"topic `{topic.name}`" for topic in topics}
-    wanted |= {topics.control_binds(service): f"{service}'s control endpoint" for service in topics.services}
+    wanted = {str(topic.binds): f"topic `{topic.name}`" for topic in topics}
+    wanted |= {
+        str(topics.control_binds(service)): f"{service}'s control endpoint" for service in topics.services
+    }
     if bench:
         wanted[f"tcp://{topics.bind}:{topics.sim_camera_port()}"] = "the bench's camera"
         wanted[f"tcp://{topics.bind}:{topics.sim_truth_port()}"] = "the bench's truth"

@@ -120,6 +120,29 @@ def test_a_machine_that_is_not_allowed_reads_nothing_and_is_told_how_it_would(
         assert reader.refused == 0
 
 
+def test_a_revoked_machine_reads_nothing_more_and_the_others_miss_nothing(
+    robot_pc: Settings, machine: Machine
+) -> None:
+    laptop = machine("laptop")
+    acquaint(robot_pc, laptop, "watch")
+    theirs, ours = machine("laptop").topics["reward"], robot_pc.topics["reward"]
+    with (
+        Publisher(ours) as publisher, Latest(theirs, Reward) as reader, Queued(ours, Reward) as witness,
+    ):  # fmt: skip
+        assert publisher.wait_for_subscriber(WAIT_S, count=2)
+        until(lambda: hear(publisher, reader))
+        assert robot_pc.keys
+        keys.revoke(robot_pc.keys, "laptop")
+        last = reader.get()
+        assert last and not hear(publisher, reader)
+        until(lambda: "does not let this machine in" in reader.barred)
+        publisher.publish(Reward(reason="the last"))
+        while (received := witness.receive(WAIT_S)) and received.message.reason != "the last":
+            pass
+        assert received and witness.gaps.lost == 0 and witness.received == publisher.sent
+        assert reader.get() is last
+
+
 def test_a_reader_without_keys_is_told_so(robot_pc: Settings, machine: Machine) -> None:
     bare = machine("bare", with_keys=False).topics["reward"]
     with Publisher(robot_pc.topics["reward"]) as publisher, Latest(bare, Reward) as reader:

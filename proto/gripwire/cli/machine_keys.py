@@ -100,17 +100,12 @@ def allow(
 def revoke(
     name: Name, as_json: options.Json = False, config: options.Config = None, data: options.Data = None
 ) -> None:
-    """Let a machine in no more. Its commands are refused at once; what it reads already it reads until the
-    services are started anew."""
+    """Let a machine in no more, from now on, also in what runs: its connections are cut."""
     machine = keys_.revoke(_own(config, data), name)
     if as_json:
         options.emit(_row(machine))
     else:
-        typer.echo(
-            f"{name} is let in no more. Topics it reads at this moment it reads until their services are "
-            "started anew",
-            err=True,
-        )
+        typer.echo(f"{name} is let in no more", err=True)
 
 
 @keys.command("list")
