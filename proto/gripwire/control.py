@@ -25,10 +25,17 @@ from gripwire.messages import COMMANDS, SCHEMA_VERSION, Command, Reply
 from gripwire.topics import Endpoint
 
 MAX_BYTES = 1024 * 1024
+"""Of a reply."""
+LONGEST_REQUEST = 64 * 1024
+"""Bytes of a request: refusing a megabyte of wrong values one by one would hold the loop up for a second."""
 _WAITING = 100
 """Requests of one connection that wait to be read; of more, the sender's own machine keeps the rest."""
-_AT_ONCE = 200
-"""So many are served before the loop of the service goes on: a flood must not hold it up."""
+_AT_ONCE_S = 0.003
+"""For so long requests are served before the loop of the service goes on: a flood must not hold it up."""
+_PARTS = 4
+"""Of a request: the connection, what a REQ socket and a proxy put before it, the request itself."""
+LONGEST_ERROR = 2000
+"""Characters: a refusal quotes what was asked, which may be a megabyte, and is remembered."""
 _SUSPICIOUS_S = 0.5
 """After such a silence a client looks whether it is let in at all."""
 _REMEMBERED = 512
@@ -51,7 +58,7 @@ class Server:
         self._limits = Limits()
         self._answered: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self.socket = bus.context().socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, LONGEST_REQUEST)
         self.socket.setsockopt(zmq.RCVHWM, _WAITING)
         self.socket.setsockopt(zmq.SNDHWM, 1000)
         bus.bind(self.socket, endpoint, "the control endpoint")
@@ -59,17 +66,24 @@ class Server:
     def poll(self, timeout_s: float = 0.0) -> int:
         """Serve what is waiting, for at most ``timeout_s`` before the first; the number served."""
         served = 0
-        deadline = time.monotonic() + timeout_s
-        while served < _AT_ONCE and self.socket.poll(bus.milliseconds(deadline - time.monotonic())):
-            frames = self.socket.recv_multipart(copy=False)
-            parts = [frame.bytes for frame in frames]
-            # A REQ socket puts an empty delimiter before its body, a DEALER need not: answer in kind.
-            envelope, body = parts[:-1], parts[-1]
-            machine = str(frames[-1].get("User-Id")) if self._keys else ""
-            self.socket.send_multipart([*envelope, self._answer(body, machine, envelope[0])])
-            served += 1
-            deadline = 0.0
+        began = time.monotonic()
+        deadline, enough = began + timeout_s, began + max(timeout_s, _AT_ONCE_S)
+        while self.socket.poll(bus.milliseconds(deadline - time.monotonic())):
+            self._serve(self.socket.recv_multipart(copy=False))
+            served, deadline = served + 1, 0.0
+            if time.monotonic() >= enough:
+                break
         return served
+
+    def _serve(self, frames: list[zmq.Frame]) -> None:
+        if len(frames) > _PARTS:
+            self.refused += 1  # not answered: all of it would have to be sent back
+            return
+        parts = [frame.bytes for frame in frames]
+        # A REQ socket puts an empty delimiter before its body, a DEALER need not: answer in kind.
+        envelope, body = parts[:-1], parts[-1]
+        machine = str(frames[-1].get("User-Id")) if self._keys else ""
+        self.socket.send_multipart([*envelope, self._answer(body, machine, envelope[0])])
 
     def _answer(self, body: bytes, machine: str, connection: bytes) -> bytes:
         """``machine``: the public key of who asks, where there are keys; it may have many connections."""
@@ -80,7 +94,7 @@ class Server:
         request_id = request.get("id", "")
         if not isinstance(request_id, str) or len(request_id) > _MAX_ID:
             return self._refuse("", f"`id` must be a string of at most {_MAX_ID} characters")
-        kind = str(request.get("kind"))
+        kind = str(request.get("kind"))[:_MAX_ID]
         if barred := self._barred(kind, machine):
             return self._refuse(request_id, barred)
         # By the id, not by the connection: a client that timed out asks again from a new socket.
@@ -123,7 +137,7 @@ class Server:
 
     def _refuse(self, request_id: str, error: str) -> bytes:
         self.refused += 1
-        return _reply(request_id, error=error)
+        return _reply(request_id, error=error[:LONGEST_ERROR])
 
     def _handle(self, request: dict[str, Any], request_id: str, kind: str) -> bytes:
         try:

@@ -130,7 +130,8 @@ def test_the_numbers_in_the_text_are_those_of_the_code() -> None:
     assert f"and {stack.sim_truth_port() - stack.port_base} are not ZeroMQ" in text
     assert f"remembers the last {control._REMEMBERED} ids" in text
     assert f"at most {control._MAX_ID} characters" in text
-    assert f"Requests and replies: {control.MAX_BYTES // registry.MIB} MiB" in text
+    requests, replies = control.LONGEST_REQUEST // registry.KIB, control.MAX_BYTES // registry.MIB
+    assert f"Requests: {requests} KiB; replies: {replies} MiB" in text
     assert f"a `v` that is not {messages.SCHEMA_VERSION}" in text
     assert ", ".join(f"`{joint}`" for joint in messages.JOINTS) in text
 

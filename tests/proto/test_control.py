@@ -1,7 +1,9 @@
 """Commands: typed, repeatable without harm, refused in plain words."""
 
+import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,6 +43,7 @@ class Serving:
     def __init__(self, endpoint: str) -> None:
         self.robot = Robot()
         self.server = Server(endpoint, self.robot.handlers())
+        self.turns = 0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -48,6 +51,7 @@ class Serving:
     def _run(self) -> None:
         while not self._end.is_set():
             self.server.poll(0.02)
+            self.turns += 1
         self.server.close()
 
     def close(self) -> None:
@@ -167,6 +171,50 @@ def test_a_bad_request_is_answered_with_what_is_wrong_and_the_server_goes_on(
     assert not bad["ok"] and bad["error"].startswith(error) and bad["result"] == {}
     assert good["ok"] and len(serving.robot.handled) == 1
     assert (serving.server.served, serving.server.refused) == (1, 1)
+
+
+def test_a_refusal_does_not_quote_and_remember_all_that_was_asked(serving: Serving, endpoint: str) -> None:
+    long = "k" * 60_000
+    answers = _raw(
+        endpoint, _request(kind=long), _request(id="v", v=long), _request(id="b", args={"position": long})
+    )
+    assert all(not answer["ok"] and len(answer["error"]) <= control.LONGEST_ERROR for answer in answers)
+    assert sum(map(len, serving.server._answered.values())) < 3 * control.LONGEST_ERROR + 500
+
+
+def test_a_flood_does_not_keep_the_loop_of_the_service(serving: Serving, endpoint: str) -> None:
+    with bus.context().socket(zmq.DEALER) as flood:
+        flood.connect(endpoint)
+        flooding = threading.Event()
+
+        def go_on() -> None:
+            while not flooding.is_set():
+                with contextlib.suppress(zmq.Again):
+                    flood.send(b"\xc1", zmq.NOBLOCK)
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        try:
+            deadline = time.monotonic() + WAIT_S
+            while serving.server.refused < 1000:
+                assert time.monotonic() < deadline
+            turns = serving.turns
+            while serving.turns < turns + 20:
+                assert time.monotonic() < deadline, "the loop does not turn"
+        finally:
+            flooding.set()
+            thread.join()
+
+
+def test_a_request_of_too_many_parts_is_counted_and_not_sent_back(
+    serving: Serving, endpoint: str, client: Client
+) -> None:
+    with bus.context().socket(zmq.DEALER) as socket:
+        socket.connect(endpoint)
+        socket.send_multipart([b"x"] * 10)
+        socket.send(_request(id="after"))
+        assert socket.poll(int(WAIT_S * 1000)) and wire.unpack_map(socket.recv())["id"] == "after"
+    assert serving.server.refused == 1
 
 
 def test_unknown_arguments_are_ignored_so_that_a_newer_client_is_understood(
