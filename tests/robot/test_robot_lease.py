@@ -52,6 +52,14 @@ def test_a_reset_keeps_the_arm_until_it_is_over(lease: Lease) -> None:
     assert lease.fell_silent(2.9) == ""
 
 
+@pytest.mark.parametrize("by", ["ada", "bob"])
+def test_a_reset_that_is_stopped_keeps_the_arm_no_longer(lease: Lease, by: str) -> None:
+    lease.reset("ada", until=30.0, now=0.0)
+    lease.stopped(f"the arm was held by {by}", by, 1.0)
+    assert lease.driver(1.4) == "ada"
+    lease.admit("bob", 1.6)
+
+
 def test_a_stream_that_stops_is_told_once_and_ends_the_lease(lease: Lease) -> None:
     lease.drive("ada", 60.0, False, 0.0)
     for i in range(5):

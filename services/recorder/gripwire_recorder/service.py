@@ -4,10 +4,9 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-from gripwire import clock
+from gripwire import clock, logs
 from gripwire.bus import Received
 from gripwire.errors import UserError
 from gripwire.messages import (
@@ -27,11 +26,12 @@ from gripwire.service import Runtime
 from gripwire_recorder import schema, verdicts
 from gripwire_recorder.disk import Disk
 from gripwire_recorder.jobs import Jobs
-from gripwire_recorder.journal import Ending, Journal, Opening
+from gripwire_recorder.journal import Journal, Opening
+from gripwire_recorder.open_episode import OpenEpisode
 from gripwire_recorder.saver import Job
 from gripwire_recorder.session import Session
 from gripwire_recorder.settings import Recorder
-from gripwire_recorder.sources import SILENT_S, Sizes, Sources, offer
+from gripwire_recorder.sources import SILENT_S, Sizes, Sources
 from gripwire_recorder.store import Store
 from gripwire_recorder.take import Take
 
@@ -40,19 +40,6 @@ log = logging.getLogger(__name__)
 _CLOSE_S = 25.0
 """At the end, for episodes that are still being saved: less than the 30 s after which `gripwire up` kills."""
 _TRY_AGAIN_S = 1.0
-
-
-@dataclass
-class _Open:
-    """An episode that still takes messages: its journal, and an alignment without pictures that tells how
-    far it is."""
-
-    take: Take
-    journal: Journal
-    job: Job
-    lost_before: dict[str, int]
-    notes: list[str] = field(default_factory=list)
-    verdicts: list[dict[str, Any]] = field(default_factory=list)
 
 
 class RecorderService:
@@ -65,8 +52,8 @@ class RecorderService:
         self.settings = runtime.settings.section("recorder", Recorder)
         self.session_id = f"{time.strftime('%Y-%m-%dT%H:%M:%S')}-{uuid.uuid4().hex[:6]}"
         self._publisher = runtime.publisher("episode")
-        self._recording: _Open | None = None
-        self._closing: list[_Open] = []  # stopped, waiting for messages that are on their way
+        self._recording: OpenEpisode | None = None
+        self._closing: list[OpenEpisode] = []  # stopped, waiting for messages that are on their way
         self._session: Session | None = None
         self._mine: set[str] = set()  # datasets begun by this recorder
         self._last = EpisodeState(state="idle", valid=True)  # what idle says
@@ -125,10 +112,10 @@ class RecorderService:
         journal = Journal(self._journals, opening)
         job = Job(journal.path, self._store.path(dataset), opening, episode=episode)
         take = Take(tuple(sizes), self.settings.fps, now)
-        self._recording = _Open(take, journal, job, self._sources.lost())
+        self._recording = OpenEpisode(take, journal, job, self._sources.lost())
         for source in self._sources:
             if source.last is not None:
-                self._keep(self._recording, source.topic, source.last, "")
+                self._recording.keep(source.topic, source.last)
         self._mine.add(dataset)
         self._jobs.add(job)
         self._announce()
@@ -183,12 +170,7 @@ class RecorderService:
         if self._recording and command.reject:
             raise UserError("the episode is still being recorded: discard it, or reject it afterwards")
         if self._recording:
-            label = Label(
-                valid=True, success=command.success, by=command.by, now=True, t_capture=clock.monotonic_ns(),
-                t_publish=clock.monotonic_ns(), t_wall=time.time_ns(), host=clock.host_id(),
-            )  # fmt: skip
-            self._keep(self._recording, "label", Received(label, None, clock.monotonic_ns()), "")
-            self._recording.verdicts.append(verdicts.verdict(command))
+            self._recording.mark(command)
             self._announce()
             return Done(text=f"{verdict} from now on")
         about = self._jobs.mark_last(command)
@@ -293,46 +275,33 @@ class RecorderService:
         for arrived in self._sources.drain(sizes):
             for open_ in (self._recording, *self._closing):
                 if open_:
-                    self._keep(open_, arrived.topic, arrived.received, arrived.refusal)
+                    open_.keep(arrived.topic, arrived.received, arrived.refusal)
             if isinstance(arrived.received.message, Label):
                 self._note(arrived.received.message)
 
     def _note(self, label: Label) -> None:
         """A verdict from the bus about the episode that is being recorded, or about one that is saved."""
         open_ = self._recording
-        if open_ and label.dataset in ("", open_.job.name) and label.episode in (-1, open_.job.episode):
+        if open_ and open_.is_about(label):
             open_.verdicts.append(verdicts.of_label(label))
         elif label.dataset and label.episode >= 0 and not label.now:
             self._jobs.note(label)
 
-    def _keep(self, open_: _Open, topic: str, received: Received[Any], refused: str) -> None:
-        open_.journal.write(topic, received)
-        if not refused:
-            offer(open_.take, received, clock.host_id(), with_pictures=False)
-
     def _check_limits(self, now: int) -> None:
         """End the episode by itself where going on would cost more than it gives."""
         assert self._recording
-        settings, journal = self.settings, self._recording.journal
+        settings = self.settings
         silent = [s.topic for s in self._sources.needed() if s.silent_s() > settings.give_up_s]
-        if journal.failed:
-            self._stop_recording(f"ended by itself: {journal.failed}")
-        elif self._recording.job.failed:
-            self._stop_recording(self._recording.job.failed)
-        elif (now - self._recording.take.t_start) / 1e9 > settings.max_episode_s:
-            self._stop_recording(
-                f"ended by itself after [recorder] max_episode_s = {settings.max_episode_s:g} s"
-            )
-        elif silent:
-            self._stop_recording(f"ended by itself: {silent[0]} was silent for {settings.give_up_s:g} s")
-        elif self._disk.nearly_full:
-            self._stop_recording(
+        trouble = self._recording.trouble(now, settings)
+        if not trouble and silent:
+            trouble = f"ended by itself: {silent[0]} was silent for {settings.give_up_s:g} s"
+        if not trouble and self._disk.nearly_full:
+            trouble = (
                 f"ended by itself: less than {self._disk.stop_mb:g} MB (half of [recorder] min_free_mb) are "
                 f"free on the disk that holds {self._store.root}"
             )
-        elif journal.held > settings.buffer_mb * 2**20:
-            why = f"more than [recorder] buffer_mb = {settings.buffer_mb} wait for the disk"
-            self._stop_recording(f"ended by itself: {why}")
+        if trouble:
+            self._stop_recording(trouble)
 
     def _stop_recording(self, note: str = "") -> None:
         assert self._recording
@@ -344,19 +313,9 @@ class RecorderService:
         self._recording = None
         self._announce()
 
-    def _end(self, open_: _Open) -> None:
-        """All that will come has come: close the journal behind it."""
+    def _end(self, open_: OpenEpisode) -> None:
         self._closing.remove(open_)
-        assert open_.take.t_stop is not None
-        ending = Ending(
-            t_stop=open_.take.t_stop, drops=self._drops(open_), notes=open_.notes, verdicts=open_.verdicts
-        )
-        open_.journal.end(ending)
-        self._jobs.ending(open_.job, open_.journal, ending)
-
-    def _drops(self, open_: _Open) -> dict[str, int]:
-        before = open_.lost_before
-        return {topic: n - before[topic] for topic, n in self._sources.lost().items() if n > before[topic]}
+        self._jobs.ending(open_.job, open_.journal, open_.end(self._sources.lost()))
 
     def _collect(self) -> None:
         """Report what has been saved, in order."""
@@ -377,14 +336,7 @@ class RecorderService:
         """Publish the present state on `episode`."""
         pending = self._jobs.waiting
         if self._recording:
-            take, job = self._recording.take, self._recording.job
-            problem = "; ".join(filter(None, [self._jobs.stuck, *take.holes(self.settings.hole_s)]))
-            state = EpisodeState(
-                state="recording", valid=True, dataset=job.name, episode=job.episode, task=job.opening.task,
-                rows=take.rows, drops=self._drops(self._recording),
-                worst_skew_ms=round(take.worst_skew_ms, 3), problem=problem,
-                verdict=verdicts.last(self._recording.verdicts),
-            )  # fmt: skip
+            state = self._recording.state(self._sources.lost(), self._jobs.stuck, self.settings.hole_s)
         elif pending:
             state = _state_of(pending[0])
             state.state, state.problem = "saving", self._jobs.stuck
@@ -397,6 +349,7 @@ class RecorderService:
             state.session_phase = self._session.phase
             state.session_left_s = round(self._session.left(time.monotonic()), 2)
         self._announced = (state, time.monotonic())
+        logs.context.see(state)
         self._publisher.publish(state)
         if self._recording:
             self._recording.journal.write("episode", Received(state.model_copy(), None, clock.monotonic_ns()))

@@ -145,6 +145,7 @@ class Lease:
         if held is None:
             return
         held.last_goal, held.streaming = None, False
+        held.until = min(held.until, now + held.lease_s)  # the move that it may have been for is over
         if held.by != by:
             held.stopped_by = how
             held.until = max(held.until, now + self._watchdog_s)
