@@ -5,19 +5,34 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gripwire import settings
-from gripwire.messages import Health
+from gripwire import control, settings
+from gripwire.messages import Health, Message, Offer
 from gripwire.settings import Settings
 from gripwire.survey import Survey
+from gripwire_reward import bundle
+from gripwire_reward.bundle import Manifest
+from gripwire_reward.calibration import Calibration
+from gripwire_reward.preprocess import Crop, preprocess
+from gripwire_reward.scorer import session
 from tests.conftest import free_port_base
+from tests.reward import tiny
 
 SERVICES = ("sim", "camera/gripper_cam", "robot", "reward", "recorder", "trainer")
+GROWTH_MIB = 20.0
+"""How much more memory a service may take over a fault."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share the running stack come last: the others look at the clock, nothing beside them."""
+    items.sort(key=lambda item: "running" in getattr(item, "fixturenames", ()))
 
 
 @dataclass
@@ -28,17 +43,23 @@ class Stack:
     process: subprocess.Popen[bytes]
     survey: Survey
     log: Path
+    usual: dict[str, float] = field(default_factory=dict)
 
     def health(self, service: str) -> Health | None:
         message = self.survey.latest.get(f"health/{service}")
         return message if isinstance(message, Health) else None
+
+    def pid(self, service: str) -> int:
+        health = self.health(service)
+        assert health is not None
+        return health.pid
 
     def is_well(self, service: str) -> bool:
         """Ready; the reward service is degraded until it has a bundle, and works all the same."""
         health = self.health(service)
         return bool(health) and health.state in ("ready", *(["degraded"] * (service == "reward")))
 
-    def until(self, condition, timeout_s: float, what: str) -> float:
+    def until(self, condition: Callable[[], object], timeout_s: float, what: str) -> float:
         """Listen until ``condition()``; the seconds it took."""
         began = time.monotonic()
         while not condition():
@@ -48,32 +69,88 @@ class Stack:
             self.survey.listen(0.05)
         return time.monotonic() - began
 
-    def fresh(self, topic: str, condition=lambda message: True):
+    def fresh(self, topic: str, condition: Callable[[Message], object] = lambda message: True):
         """A condition: a message on ``topic`` newer than now that satisfies ``condition``."""
         before = self.survey.latest.get(topic)
         seen = (before.boot, before.seq) if before else ("", -1)
 
         def arrived() -> bool:
             now = self.survey.latest.get(topic)
-            return now is not None and (now.boot, now.seq) != seen and condition(now)
+            return now is not None and (now.boot, now.seq) != seen and bool(condition(now))
 
         return arrived
 
+    def listen(self, seconds: float) -> Counter[str]:
+        """Listen for so long; how many messages came, by topic."""
+        end, came = time.monotonic() + seconds, Counter[str]()
+        while (left := end - time.monotonic()) > 0:
+            came.update(name for name, _ in self.survey.listen(min(left, 1.0)))
+        return came
 
-@pytest.fixture(scope="module")
+    def rate_before(self, topic: str) -> float:
+        """What ``topic`` really has on this machine while nothing is broken; measured once."""
+        if topic not in self.usual:
+            self.usual = {name: count / 3.0 for name, count in self.listen(3.0).items()}
+        return self.usual[topic]
+
+    def all_well(self, timeout_s: float = 60.0) -> None:
+        self.until(lambda: all(self.is_well(s) for s in SERVICES), timeout_s, "every service is well")
+
+    def memory(self) -> dict[str, float]:
+        """Resident MiB of every service's process."""
+        return {service: resident_mib(self.pid(service)) for service in SERVICES}
+
+    def counted(self, service: str, *names: str) -> int:
+        """The sum of these counts in the service's last heartbeat."""
+        health = self.health(service)
+        return sum(health.counts.get(name, 0) for name in names) if health else 0
+
+
+def resident_mib(pid: int) -> float:
+    """What a process holds in memory: private pages, for those of libraries come and go with others' use."""
+    fields = Path(f"/proc/{pid}/status").read_text()
+    return int(fields.split("RssAnon:")[1].split()[0]) / 1024
+
+
+def bench_bundle(bundles: Path) -> str:
+    """A bundle for the bench's camera, as small as tests' others: red counts for, blue against."""
+    contract = tiny.CONTRACT.model_copy(
+        update={"frame": (480, 640), "crop": Crop(top=0, left=80, height=480, width=480)}
+    )
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (4, 480, 640, 3), dtype=np.uint8)
+    model = tiny.graph()
+    engine = session(model, 1, "bench")
+    logits = [engine.run(["logit"], {"image": preprocess(f, contract)[None]})[0][0] for f in frames]
+    with bundle.staging(bundles) as aside:
+        (aside / "model.onnx").write_bytes(model)
+        (aside / "report.html").write_text("<p>bench</p>")
+        np.savez_compressed(aside / "golden.npz", frames=frames, logits=np.float32(logits))
+        made = Manifest(
+            name="bench", inputs=[contract], decision=tiny.RULE, calibration=Calibration(temperature=2)
+        )
+        return bundle.seal(aside, made).id
+
+
+@pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One stack for all tests that break something in it; a model serves."""
     folder = tmp_path_factory.mktemp("stack")
     loaded = settings.load(flags={"data": folder / "data", "port_base": free_port_base()}, env={})
+    served = bench_bundle(loaded.data / "bundles")
     log = folder / "up.log"
     with open(log, "wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "gripwire", "up", "--profile", "sim"],
-            env=os.environ | loaded.environment(), stderr=out, stdout=out,
+            env=os.environ | loaded.environment() | {"GRIPWIRE_REWARD__SHADOW_S": "0"},
+            stderr=out, stdout=out,
         )  # fmt: skip
     survey = Survey(list(loaded.topics))
     stack = Stack(loaded, process, survey, log)
     try:
-        stack.until(lambda: all(stack.is_well(s) for s in SERVICES), 120, "every service is ready")
+        stack.all_well(120)
+        control.request(loaded.topics.control("reward"), "reward", Offer(bundle=served), timeout_s=30)
+        stack.until(stack.fresh("reward", lambda m: m.valid), 60, "the reward is valid")
         yield stack
     finally:
         process.send_signal(signal.SIGINT)
