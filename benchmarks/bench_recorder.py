@@ -206,7 +206,8 @@ def shift(topics: Topics, data: Path, minutes: float) -> None:
         work.durable_s, work.memory, trained = [], [], list[float]()
         with running(topics, data, "trainer"):
             ended = threading.Event()
-            thread = threading.Thread(target=train_for_ever, args=(topics, data, ended, trained))
+            arguments = (topics, data, ended, trained)
+            thread = threading.Thread(target=train_for_ever, args=arguments, daemon=True)
             thread.start()
             end = time.monotonic() + 60 * minutes
             while time.monotonic() < end:
