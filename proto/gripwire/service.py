@@ -22,6 +22,7 @@ from gripwire.messages import Command, EpisodeState, Health, Message, ModelState
 from gripwire.settings import Settings
 from gripwire.survey import Survey
 from gripwire.topics import Topic
+from gripwire.usage import UsageMeter
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,9 @@ HUNG_AFTER_S = 5.0
 
 BEAT_S = 1.0
 """Between two heartbeats."""
+
+IN_LOGS: dict[str, type[Message]] = {"episode": EpisodeState, "model": ModelState}
+"""Topics that every service but their owner reads for its log lines, besides what it reads for itself."""
 
 RECORDER_GONE_S = 10.0
 
@@ -95,6 +99,19 @@ class Runtime:
         for reader in survey.readers.values():
             self._keep(reader)
         return survey
+
+    def reads(self) -> dict[str, int]:
+        """Messages received by now, by topic that is read."""
+        received: Counter[str] = Counter()
+        for opened in tuple(self._open):
+            if isinstance(opened, bus.Reader):
+                received[opened.topic.name] += opened.received
+        return dict(received)
+
+    def subscribers(self) -> dict[str, int]:
+        """Readers connected by now, by topic that is published."""
+        opened = [one for one in tuple(self._open) if isinstance(one, bus.Publisher)]
+        return {publisher.topic.name: publisher.subscribers() for publisher in opened}
 
     def _keep[T](self, closable: T) -> T:
         self._open.append(closable)
@@ -169,9 +186,8 @@ class _LogContext:
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        told: dict[str, type[Message]] = {"episode": EpisodeState, "model": ModelState}
-        topics = [runtime.topics[name] for name in told]
-        self._readers = [bus.Queued(t, told[t.name]) for t in topics if t.owner != runtime.name]
+        topics = [runtime.topics[name] for name in IN_LOGS]
+        self._readers = [bus.Queued(t, IN_LOGS[t.name]) for t in topics if t.owner != runtime.name]
         self._recording_since = float("inf")
 
     def poll(self) -> None:
@@ -203,6 +219,7 @@ class Heartbeat:
         self._turned = time.monotonic()
         self._lag_s = 0.0
         self._counts_before: dict[str, int] = {}
+        self._usage = UsageMeter()
         self._beat_before = time.monotonic()
         self._kick = threading.Event()
         self._end = threading.Event()
@@ -258,10 +275,13 @@ class Heartbeat:
         rates = {name: round((n - before.get(name, 0)) / seconds, 2) for name, n in counts.items()}
         lag, self._lag_s = self._lag_s, 0.0
         self._counts_before, self._beat_before = counts, now
+        usage = self._usage.read()
         return Health(
             valid=True, service=runtime.name, state=state, pid=os.getpid(), problem=problem,  # type: ignore[arg-type]
             uptime_s=round(now - self._started, 1), rates=rates, counts=counts, lag_ms=round(lag * 1e3, 2),
-            last_error=runtime.last_error, versions=runtime.versions,
+            last_error=runtime.last_error, versions=runtime.versions, rss_mb=usage.rss_mb,
+            cpu_percent=usage.cpu_percent, threads=usage.threads, reads=runtime.reads(),
+            subscribers=runtime.subscribers() | {self._publisher.topic.name: self._publisher.subscribers()},
         )  # fmt: skip
 
     def close(self) -> None:

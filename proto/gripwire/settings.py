@@ -6,6 +6,7 @@ An error names the key and where it was set: file and line, variable, or flag.
 import os
 import re
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
@@ -152,6 +153,12 @@ class Settings:
                 if known[:length] == key[:length]:
                     return value.origin
         return str(self.path or FILE_NAME)
+
+    def changed(self, values: dict[str, Any], without: Collection[str] = ()) -> "Settings":
+        """The same with other values, by dotted key, and ``without`` some sections."""
+        kept = {key: value for key, value in self.values.items() if key[0] not in without}
+        new = {tuple(key.split(".")): _Value(v, f"--{key.replace('_', '-')}") for key, v in values.items()}
+        return Settings(kept | new, self.path)
 
     def environment(self) -> dict[str, str]:
         """The bus settings as variables, so that a child process sees what this one sees."""

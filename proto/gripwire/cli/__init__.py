@@ -17,8 +17,10 @@ from gripwire.errors import UserError
 
 ENTRY_POINTS = "gripwire.commands"
 BUILT_IN = {
-    "up": "up", "topics": "inspect", "echo": "inspect", "hz": "inspect", "delay": "inspect",
+    "up": "up", "doctor": "doctor", "topics": "inspect", "echo": "echo", "hz": "inspect", "delay": "delay",
+    "graph": "graph", "top": "top",
     "record": "recording", "replay": "recording", "keys": "machine_keys",
+    "health": "health", "stack": "stack",
 }  # fmt: skip
 """Command to the module of this package that has the function, or the app, of that name."""
 

@@ -20,7 +20,8 @@ _LOAD_S = 60.0
 @contextmanager
 def scratch(settings: Settings, recording: Path, bundle: str | None) -> Iterator[Path]:
     """A data folder with the bundles of the real one, in which ``bundle`` serves, or else the one that the
-    recording's rewards name, by the rule that they name; nothing of the real one is changed. Removed at the end.
+    recording's rewards name, by the rule that they name. Nothing of the real one is changed; it is removed at
+    the end.
     """
     remembered = _remembered(settings, recording, bundle)
     folder = Path(tempfile.mkdtemp(prefix="gripwire-reward-"))
