@@ -78,7 +78,7 @@ def save(
     if as_json:
         options.emit({"capsule": path.name, "path": str(path) if here else None, "service": running})
     elif here:
-        typer.echo(f"saved {path}; `gripwire capsule show {path}` tells what is inside")
+        typer.echo(f"saved {path}; `gripwire capsule show{f' {out}' if out else ''}` tells what is inside")
     else:
         typer.echo(
             f"saved {path.name} in the folder capsules/ of the data folder of the machine or container where "
