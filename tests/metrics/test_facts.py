@@ -115,7 +115,7 @@ def test_a_silent_stack_reads_as_down_and_never_as_its_last_values() -> None:
     assert samples["gripwire_service_up robot"] == samples["gripwire_reward_valid"] == 0
     assert samples["gripwire_reward_decision"] == 0
     gone = ("reward_probability", "model_epoch", "episode_rows", "trainer_stage features", "robot_torque")
-    for name in (*gone, "disk_minutes_left", "service_rss_bytes robot", "frames_total gripper_cam"):
+    for name in (*gone, "recording_left_seconds", "service_rss_bytes robot", "frames_total gripper_cam"):
         assert f"gripwire_{name}" not in samples
 
 

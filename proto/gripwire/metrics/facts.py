@@ -168,7 +168,8 @@ def _recorder(sheet: Sheet, moment: Moment, _: str) -> None:
     sheet.put("episode_worst_skew_seconds", episode.worst_skew_ms / 1e3)
     sheet.put("episodes_saved", episode.saved)
     sheet.put("episodes_recovered", episode.recovered)
-    sheet.put("disk_minutes_left", episode.minutes_left)
+    minutes = episode.minutes_left
+    sheet.put("recording_left_seconds", None if minutes is None else minutes * 60)
     sheet.put("session_episodes", episode.session_episodes)
     sheet.put("session_episodes_done", episode.session_done)
 
