@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 
-.PHONY: help install demo test e2e faults lint format lock bench clean
+.PHONY: help install demo test e2e stack faults lint format lock bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -15,11 +15,14 @@ demo: install ## the whole line on the virtual bench, with a report at the end; 
 
 test: install ## the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/faults --ignore=tests/e2e \
-		--ignore=tests/lerobot/test_lerobot_tools.py $(TESTS)
+		--ignore=tests/stack --ignore=tests/lerobot/test_lerobot_tools.py $(TESTS)
 	@$(BIN)/python -m pytest tests/faults $(TESTS) # these look at the clock: nothing beside them
 
 e2e: install ## the demo in small, and what it leaves behind; LeRobot's own tools on the bench
 	@$(BIN)/python -m pytest tests/e2e tests/lerobot/test_lerobot_tools.py $(TESTS)
+
+stack: install ## images and containers: builds all of the sim profile and runs it, where an engine can run
+	@$(BIN)/python -m pytest -rs tests/stack $(TESTS)
 
 faults: install ## the fault tests with their full counts
 	@FAULTS_IN_FULL=1 $(BIN)/python -m pytest tests/faults $(TESTS)
