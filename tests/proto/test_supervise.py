@@ -144,6 +144,12 @@ def test_a_stack_starts_only_what_is_installed_and_not_switched_off(
     assert without == {name for name in all_of_it if name != "sim" and not name.startswith("camera/")}
 
 
+def test_metrics_are_served_where_that_is_asked_for(stack: Settings) -> None:
+    assert "metrics" not in {p.service for p in supervise.stack(stack, "sim")}
+    asked = load(flags={"data": stack.data, "metrics.enabled": True}, env={})
+    assert "metrics" in {p.service for p in supervise.stack(asked, "sim")}
+
+
 def test_the_bench_takes_the_place_of_the_first_camera_and_the_arm(tmp_path: Path) -> None:
     path = tmp_path / "gripwire.toml"
     path.write_text("port_base = 20000\n[cameras.wrist]\nsource = 0\n[cameras.above]\nsource = 2\n")
