@@ -29,6 +29,13 @@ def test_an_error_that_comes_with_the_last_beat_is_a_death_and_one_that_was_over
     assert deaths.see(_beat("stopping", "b", "KeyError: 'elbow'"), 3.0) == "robot ended: KeyError: 'elbow'"
 
 
+def test_a_service_that_cannot_start_is_no_incident() -> None:
+    deaths = Deaths()
+    for boot in ("a", "b", "c"):
+        assert deaths.see(_beat("starting", boot), 0.0) == ""
+        assert deaths.see(_beat("stopping", boot, f"no arm at /dev/null ({boot})"), 1.0) == ""
+
+
 def test_silence_without_a_goodbye_is_told_once() -> None:
     deaths = Deaths()
     deaths.see(_beat(), 0.0)

@@ -92,6 +92,23 @@ def test_a_running_service_saves_what_it_has_and_the_capsule_tells_and_plays(
     assert _end(service)[0] == 0
 
 
+def test_an_asker_with_another_data_folder_is_told_the_name_and_where_to_look(
+    gripwire, topics: Topics, folder: Path
+) -> None:
+    gripwire("capsule", "run")
+    with _a_stack(topics):
+        _until("something in the ring", _kept(folder / "ring", "reward", 10))
+        code, out, _ = _end(gripwire("capsule", "save", "--data", "elsewhere"))
+        (path,) = folder.glob("capsule-*.mcap")
+        assert code == 0 and out.startswith(
+            f"saved {path.name} in the folder capsules/ of the data folder of"
+        )
+        path.rename(path.with_suffix(".seen"))  # two within one second would have one name
+        _until("the next second", lambda: time.strftime("%Y%m%d-%H%M%S") not in path.name)
+        code, _, err = _end(gripwire("capsule", "save", "--data", "elsewhere", "-o", "table.mcap"))
+    assert code == 1 and "but not on this machine" in err and len(list(folder.glob("capsule-*.mcap"))) == 1
+
+
 def test_what_a_killed_service_left_is_saved_without_it(gripwire, topics: Topics, folder: Path) -> None:
     with _a_stack(topics):
         service = gripwire("capsule", "run")
