@@ -105,6 +105,15 @@ def test_a_refused_offer_and_a_dataset_that_fails_leave_the_bundles_name_in_the_
     assert "the reward dataset was not built" in end.error
 
 
+@pytest.mark.parametrize("option", [{"run_in": "container"}, {"image": "somebody/else"}])
+def test_no_command_chooses_where_a_training_runs(
+    coloured: tuple[Path, list[int | None]], stack: Settings, running: Running, option: dict[str, str]
+) -> None:
+    synthetic.write_labels(stack.data / "labels", *coloured)
+    with pytest.raises(UserError, match="by its owner"):
+        _train(running.service, "labels", **option)
+
+
 @pytest.mark.parametrize("name", ["../secrets", "/etc/passwd", "none", "a" * 5000, "a\0b"])
 def test_labels_are_named_never_given_as_a_path(running: Running, name: str) -> None:
     with pytest.raises(UserError, match="no such label file"):
