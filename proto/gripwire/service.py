@@ -300,7 +300,7 @@ def run(name: str, settings: Settings, build: Callable[[Runtime], Service]) -> i
 
     0 after a signal; 1 after a ``UserError``, printed as one sentence; 70 after a bug, with its traceback.
     """
-    _die_with_supervisor()
+    die_with_supervisor()
     logs.configure(name, settings.bus.log)
     runtime = Runtime(name, settings)
     setting_up = True
@@ -372,7 +372,7 @@ def _close(service: Service, failed: bool) -> None:
         log.exception("while closing")
 
 
-def _die_with_supervisor() -> None:
+def die_with_supervisor() -> None:
     """Under `gripwire up`, ask the kernel for SIGTERM when the supervisor is gone, so that nothing is left
     behind even when it is killed. (Linux only: elsewhere the supervisor's own exit path does it.)"""
     parent = os.environ.get("GRIPWIRE_SUPERVISED")

@@ -18,6 +18,16 @@ Data = Annotated[
 PortBase = Annotated[
     int | None, typer.Option("--port-base", metavar="N", help="First port of the stack; 7600.")
 ]
+Replay = Annotated[
+    Path | None,
+    typer.Option(
+        "--replay",
+        metavar="RUN.mcap",
+        help="Alone against a recording, on ports of its own; ends with the recording.",
+    ),
+]
+Rate = Annotated[float, typer.Option(min=0.01, max=100, help="--replay: 2 is twice as fast as it was.")]
+Loop = Annotated[bool, typer.Option("--loop", help="--replay: over and over, until Ctrl+C.")]
 Json = Annotated[bool, typer.Option("--json", help="For programs: the last line is one JSON object.")]
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from gripwire import service
 from gripwire.cli import options
 from gripwire.errors import UserError
 from gripwire.recording.file import Recording
@@ -87,6 +88,7 @@ def replay(
         ),
     ] = None,
     rate: Annotated[float, typer.Option(min=0.01, max=100, help="2 is twice as fast as it was.")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Over and over, until Ctrl+C.")] = False,
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait for the first reader before it begins.")
     ] = 10.0,
@@ -96,6 +98,7 @@ def replay(
     port_base: options.PortBase = None,
 ) -> None:
     """Play a recording onto the bus as if it were live, so that any service or client can be tried on it."""
+    service.die_with_supervisor()  # it may stand in for others beside a service that is tried alone
     settings = options.load(config, data, port_base)
     source = Recording(recording)
     contents = source.contents()
@@ -111,6 +114,8 @@ def replay(
             f"playing {contents.seconds / rate:.1f} s of {', '.join(player.names)}; Ctrl+C ends it", err=True
         )
         player.run(rate, stopped.is_set)
+        while loop and not stopped.is_set():
+            player.run(rate, stopped.is_set)
     finally:
         player.close()
     took = time.monotonic() - begun

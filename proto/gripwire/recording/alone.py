@@ -54,6 +54,16 @@ def private(settings: Settings, port_base: int | None, data: Path | None = None)
     return settings.changed(values | ({"data": data} if data else {}), without=("hosts",))
 
 
+def know_cameras(path: Path, settings: Settings) -> None:
+    """Give the cameras of the recording that the settings do not know a slot, for this process and those it
+    starts: at the desk there may be no gripwire.toml."""
+    recorded = [t.partition("/")[2] for t in Recording(path).contents().counts if t.startswith("camera/")]
+    given = {key[1] for key in settings.values if key[0] == "cameras" and len(key) > 1}
+    for name in recorded:
+        if name not in given:
+            os.environ.setdefault(f"GRIPWIRE_CAMERAS__{name.upper()}__SOURCE", "")
+
+
 def run(
     name: str,
     settings: Settings,

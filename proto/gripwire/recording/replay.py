@@ -35,7 +35,7 @@ class Replay:
         """
         self.sent = 0
         self.left_out: dict[str, str] = {}
-        self._recording, self._salt = recording, uuid.uuid4().hex
+        self._recording, self._salt = recording, ""
         self._stack = ExitStack()
         self._publishers: dict[str, Publisher[Any]] = {}
         for name in names:
@@ -70,8 +70,11 @@ class Replay:
         return True
 
     def run(self, rate: float, stopped: Callable[[], bool]) -> None:
-        """Play to the end or until ``stopped``; with a ``rate`` of 2 twice as fast as it was recorded."""
+        """Play to the end or until ``stopped``; with a ``rate`` of 2 twice as fast as it was recorded.
+
+        Once more is as if all publishers had been started anew."""
         begun, first = time.monotonic(), 0
+        self._salt = uuid.uuid4().hex
         for recorded in self._recording.messages(self._publishers):
             first = first or recorded.log_time
             due = begun + (recorded.log_time - first) / 1e9 / rate

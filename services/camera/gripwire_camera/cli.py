@@ -22,7 +22,10 @@ def run(
     name: Annotated[str, typer.Option(help="The camera's slot.")] = "gripper_cam",
     source: Annotated[
         str | None,
-        typer.Option(help="Device index or path, http(s):// MJPEG address, rtsp:// address, or video file."),
+        typer.Option(
+            help="Device index or path, http(s):// MJPEG address, rtsp:// address, video file, or recording "
+            "of the bus (.mcap)."
+        ),
     ] = None,
     width: Annotated[int | None, typer.Option(help="Pixels.")] = None,
     height: Annotated[int | None, typer.Option(help="Pixels.")] = None,
@@ -36,11 +39,17 @@ def run(
     lerobot_port: Annotated[
         int | None, typer.Option(help="Also send LeRobot's own `zmq` camera format, on this port.")
     ] = None,
-    loop: Annotated[bool | None, typer.Option("--loop/--no-loop", help="Play a video over and over.")] = None,
+    loop: Annotated[
+        bool | None, typer.Option("--loop/--no-loop", help="Play a video, or a recording, over and over.")
+    ] = None,
+    replay: options.Replay = None,
+    rate: options.Rate = 1.0,
 ) -> None:
     """Publish one camera until Ctrl+C."""
     from gripwire import service
 
+    if replay is not None:
+        source = str(replay)
     flags: dict[str, Any] = {
         "source": source, "width": width, "height": height, "fps": fps, "fourcc": fourcc,
         "exposure": exposure, "white_balance": white_balance, "gain": gain,
@@ -56,4 +65,9 @@ def run(
         )
     from gripwire_camera.service import build
 
-    raise typer.Exit(service.run(f"camera/{name}", settings, build(name)))
+    if replay is not None:
+        from gripwire.recording import alone
+
+        settings = alone.private(settings, port_base)
+        alone.say_where(f"camera/{name}", settings, alone.Run(replay, rate, bool(loop)), "its own frames")
+    raise typer.Exit(service.run(f"camera/{name}", settings, build(name, rate)))

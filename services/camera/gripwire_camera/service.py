@@ -31,8 +31,9 @@ class CameraService:
 
     rate_hz: float | None = None
 
-    def __init__(self, runtime: Runtime, name: str) -> None:
-        self._runtime, self._name = runtime, name
+    def __init__(self, runtime: Runtime, name: str, rate: float = 1.0) -> None:
+        """``rate``: of a recording that is played in place of the camera."""
+        self._runtime, self._name, self._replay_rate = runtime, name, rate
         self._settings = runtime.settings.section(f"cameras.{name}", Camera)
         self._frozen = Frozen()
         self._grabber: Grabber | None = None
@@ -48,7 +49,7 @@ class CameraService:
         return {}
 
     def setup(self) -> None:
-        self._source = sources.choose(self._name, self._settings)
+        self._source = sources.choose(self._name, self._settings, self._replay_rate)
         self._publisher = self._runtime.publisher(f"camera/{self._name}")
         if port := self._settings.lerobot_port:
             host = self._runtime.settings.bus.bind
@@ -65,7 +66,7 @@ class CameraService:
         except queue.Empty:
             self._held_up(grabber)
             if grabber.ended and not grabber.waiting:
-                log.info("the video %s is over after %d pictures", grabber.source.address, self._published)
+                log.info("%s is over after %d pictures", grabber.source.address, self._published)
                 self._runtime.stopping.set()
         if error := grabber.error or (self._lerobot and self._lerobot.error):
             raise error
@@ -181,6 +182,6 @@ def encode(picture: Picture, settings: Camera) -> tuple[str, bytes]:
     return "jpeg", data.tobytes()
 
 
-def build(name: str) -> Callable[[Runtime], CameraService]:
+def build(name: str, rate: float = 1.0) -> Callable[[Runtime], CameraService]:
     """What :func:`gripwire.service.run` needs to make this camera."""
-    return lambda runtime: CameraService(runtime, name)
+    return lambda runtime: CameraService(runtime, name, rate)

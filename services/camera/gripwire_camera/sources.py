@@ -85,8 +85,10 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-def choose(name: str, settings: Camera) -> Source:
+def choose(name: str, settings: Camera, rate: float = 1.0) -> Source:
     """The source that the settings name; what cannot exist is refused here, before the loop.
+
+    ``rate``: how fast a recording is played; nothing else can be hurried.
 
     Raises:
         UserError: no source is set, or a device or file that is not there, or a malformed address.
@@ -111,6 +113,10 @@ def choose(name: str, settings: Camera) -> Source:
         return _device(name, str(path), settings)
     if not path.is_file():
         raise UserError(f"camera {name}: {text} is neither a camera nor a video file; {_what_there_is()}")
+    if path.suffix == ".mcap":
+        from gripwire_camera.recorded import RecordedCamera
+
+        return RecordedCamera(name, path, settings, rate)
     from gripwire_camera.video import VideoFile
 
     return VideoFile(name, path, settings)

@@ -4,6 +4,7 @@ Commands are not on the bus; that an episode began, was marked and ended is, on 
 """
 
 import logging
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 _BEGIN_S = 5.0
 """For camera and robot to be heard, where an episode begins with the recording."""
 _SAVE_S = 300.0
+
+
+def scratch() -> Path:
+    """A new folder for what is recorded: nobody's datasets are added to. It is left to be looked at."""
+    return Path(tempfile.mkdtemp(prefix="gripwire-recorder-"))
 
 
 @dataclass(frozen=True)

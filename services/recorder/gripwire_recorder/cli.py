@@ -39,12 +39,28 @@ def run(
     data: options.Data = None,
     port_base: options.PortBase = None,
     fps: Annotated[int | None, typer.Option(help="Rows per second of the datasets; 10.")] = None,
+    replay: options.Replay = None,
+    rate: options.Rate = 1.0,
+    loop: options.Loop = False,
 ) -> None:
-    """Run the recorder in the foreground."""
+    """Run the recorder in the foreground. With --replay, what was asked of it then is asked again, into a
+    folder of its own unless --data names one."""
     from gripwire import service
     from gripwire_recorder.service import build
 
-    raise typer.Exit(service.run("recorder", options.load(config, data, port_base, recorder__fps=fps), build))
+    if replay is None:
+        settings = options.load(config, data, port_base, recorder__fps=fps)
+        raise typer.Exit(service.run("recorder", settings, build))
+    from gripwire.recording import alone
+    from gripwire_recorder.alone import Again, scratch
+
+    alone.know_cameras(replay, options.load(config, data, port_base))
+    settings = options.load(config, data, port_base, recorder__fps=fps)
+    private = alone.private(settings, port_base, data or scratch())
+    typer.echo(f"what is recorded goes to {private.data / 'datasets'}", err=True)
+    again = Again(replay)
+    played = alone.Run(replay, rate, loop)
+    raise typer.Exit(alone.run("recorder", private, build, played, again.begin, again.end))
 
 
 @app.command()

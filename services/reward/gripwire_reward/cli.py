@@ -38,13 +38,31 @@ def run(
     rate_hz: Annotated[
         float | None, typer.Option(help="Rewards per second; one for every frame by default.")
     ] = None,
+    replay: options.Replay = None,
+    rate: options.Rate = 1.0,
+    loop: options.Loop = False,
+    bundle: Annotated[
+        str | None,
+        typer.Option(help="--replay: judge by this bundle; the one that the recording's rewards name."),
+    ] = None,
 ) -> None:
     """Run the reward service in the foreground."""
     from gripwire import service
     from gripwire_reward.service import RewardService
 
-    settings = options.load(config, data, port_base, reward__camera=camera, reward__rate_hz=rate_hz)
-    raise typer.Exit(service.run("reward", settings, RewardService))
+    flags = {"reward__camera": camera, "reward__rate_hz": rate_hz}
+    if replay is None:
+        raise typer.Exit(service.run("reward", options.load(config, data, port_base, **flags), RewardService))
+    from gripwire.recording import alone
+    from gripwire_reward.alone import scratch, wait_for_model
+
+    alone.know_cameras(replay, options.load(config, data, port_base))
+    settings = options.load(config, data, port_base, **flags)
+    judge = bundle and _install(bundle, settings.data / "bundles")
+    with scratch(settings, replay, judge) as folder:
+        private = alone.private(settings, port_base, folder)
+        played = alone.Run(replay, rate, loop)
+        raise typer.Exit(alone.run("reward", private, RewardService, played, begin=wait_for_model))
 
 
 @app.command()

@@ -33,9 +33,19 @@ def run(
     takeover: Annotated[
         bool | None, typer.Option(help="Moving the leader by hand takes over from a policy.")
     ] = None,
+    replay: options.Replay = None,
 ) -> None:
     """Drive the arm until Ctrl+C; then it goes to its rest pose and its torque is cut."""
     from gripwire import service
+    from gripwire.errors import UserError
+
+    if replay is not None:
+        raise UserError(
+            f"{replay} cannot be played to the robot service: it holds where the arm was, not what moved it "
+            "there, and an arm does not take that from a file; try the service on the bench (`gripwire up "
+            "--profile sim`, `gripwire sim fault --help`), and what reads the arm with `gripwire replay "
+            f"{replay} --topics 'robot/*'`"
+        )
 
     def build(runtime: Any) -> Any:
         from gripwire_robot.service import build  # its imports take a second: the heartbeat beats meanwhile

@@ -63,9 +63,21 @@ app.command("import-lerobot")(lerobot_cli.import_lerobot)
 
 
 @app.command()
-def run(config: options.Config = None, data: options.Data = None, port_base: options.PortBase = None) -> None:
+def run(
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+    replay: options.Replay = None,
+) -> None:
     """Run the trainer service in the foreground: it trains on the Train command."""
     from gripwire import service
+
+    if replay is not None:
+        raise UserError(
+            f"{replay} cannot be played to the trainer: it reads nothing on the bus but commands; what it "
+            "was asked is done again with `gripwire trainer train LABELS.json`, and `gripwire recorder run "
+            f"--replay {replay}` makes episodes of a recording"
+        )
     from gripwire_trainer.service import TrainerService
 
     raise typer.Exit(service.run("trainer", options.load(config, data, port_base), TrainerService))
@@ -124,7 +136,7 @@ def build(
     # A temporary folder goes with its process, also when that is told to end, and the process goes with the
     # trainer that started it, if one did.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    service._die_with_supervisor()
+    service.die_with_supervisor()
     start = time.monotonic()
     settings = options.load(config, data)
     if replace and not out:
