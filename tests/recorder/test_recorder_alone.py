@@ -1,4 +1,4 @@
-"""`gripwire recorder run --replay`: a recorded run becomes the episode that it was, in a folder of its own."""
+"""`gripwire recorder run --replay`: a recorded run is the episode that it was, in a folder of its own."""
 
 import json
 import os
