@@ -438,6 +438,7 @@ class Reader[M: Message](ABC):
         self.barred = ""
         self.gaps = Gaps()
         self._model = message
+        self._name = wire.subscription(topic.name)
 
     def _take(self, subscription: Subscription, timeout_s: float) -> Received[M] | None:
         """The next message that parses and is no repetition; None when none came in time."""
@@ -445,6 +446,8 @@ class Reader[M: Message](ABC):
         while (parts := subscription.receive(deadline - time.monotonic())) is not None:
             now = clock.monotonic_ns()
             try:
+                if parts[0] != self._name:
+                    raise wire.WireError(f"it is about another topic: {parts[0][:60]!r}")
                 message, payload = wire.decode(parts, self._model)
             except wire.WireError as e:
                 self.refused, self.refusal = self.refused + 1, str(e)

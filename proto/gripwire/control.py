@@ -30,7 +30,7 @@ LONGEST_REQUEST = 64 * 1024
 """Bytes of a request: refusing a megabyte of wrong values one by one would hold the loop up for a second."""
 _WAITING = 100
 """Requests of one connection that wait to be read; of more, the sender's own machine keeps the rest."""
-_AT_ONCE_S = 0.003
+_AT_ONCE_S = 0.002
 """For so long requests are served before the loop of the service goes on: a flood must not hold it up."""
 _PARTS = 4
 """Of a request: the connection, what a REQ socket and a proxy put before it, the request itself."""

@@ -46,8 +46,8 @@ class Frame(Message):
     """`camera/<name>`: one picture; the payload part holds the bytes."""
 
     camera: str
-    width: int
-    height: int
+    width: int = Field(ge=1, le=65535)
+    height: int = Field(ge=1, le=65535)
     encoding: Literal["jpeg", "rgb8"]
     exposure_seq: int = Field(-1, description="the source's own number of this exposure, -1 if it gives none")
     source: str = Field("", description="device, address or file the picture came from")
@@ -93,9 +93,9 @@ class Reward(Message):
     frame_seq: int = Field(-1, description="seq of the camera message that was judged")
     frame_boot: str = Field("", description="boot of the camera message that was judged")
     exposure_seq: int = -1
-    logit: float | None = None
-    probability: float | None = Field(None, description="calibrated probability of success, 0..1")
-    threshold: float = 0.5
+    logit: float | None = Field(None, allow_inf_nan=False)
+    probability: float | None = Field(None, ge=0, le=1, description="calibrated probability of success")
+    threshold: float = Field(0.5, ge=0, le=1)
     drift: float | None = Field(
         None, description="distance of the picture from the training pictures, whose own is near 1"
     )

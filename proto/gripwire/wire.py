@@ -14,6 +14,8 @@ from gripwire.messages import SCHEMA_VERSION, Message, Wire
 
 Buffer = bytes | bytearray | memoryview
 
+_HALF = 2**63
+
 
 class WireError(ValueError):
     """These bytes are not a message this side understands; it is counted and dropped."""
@@ -72,7 +74,8 @@ def decode[M: Message](parts: Sequence[Buffer], model: type[M]) -> tuple[M, Buff
     """The message and its payload.
 
     Raises:
-        WireError: wrong number of parts, not msgpack, another schema version, or a field of a wrong type.
+        WireError: wrong number of parts, not msgpack, another schema version, or a field of a wrong type
+            or out of its bounds.
     """
     if len(parts) not in (2, 3):
         raise WireError(f"a message has 2 or 3 parts, not {len(parts)}")
@@ -82,5 +85,9 @@ def decode[M: Message](parts: Sequence[Buffer], model: type[M]) -> tuple[M, Buff
     try:
         message = model.model_validate(header)
     except ValidationError as e:
-        raise WireError(f"{model.__name__}: {e.errors()[0]['loc']}: {e.errors()[0]['msg']}") from e
+        first = e.errors()[0]
+        raise WireError(f"{model.__name__}: {first['loc']}: {first['msg']}") from e
+    for name, value in vars(message).items():
+        if type(value) is int and not -_HALF <= value < _HALF:
+            raise WireError(f"{model.__name__}: {name}: {value} does not fit in 64 bits with sign")
     return message, parts[2] if len(parts) == 3 else None

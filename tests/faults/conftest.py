@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gripwire import control, settings
+from gripwire import clock, control, settings
 from gripwire.messages import Health, Message, Offer
 from gripwire.settings import Settings
 from gripwire.survey import Survey
@@ -81,10 +81,11 @@ class Stack:
         return arrived
 
     def listen(self, seconds: float) -> Counter[str]:
-        """Listen for so long; how many messages came, by topic."""
-        end, came = time.monotonic() + seconds, Counter[str]()
+        """Listen for so long; how many of the messages published from now on came, by topic."""
+        began, end, came = clock.monotonic_ns(), time.monotonic() + seconds, Counter[str]()
         while (left := end - time.monotonic()) > 0:
-            came.update(name for name, _ in self.survey.listen(min(left, 1.0)))
+            heard = self.survey.listen(min(left, 1.0))
+            came.update(name for name, received in heard if received.message.t_publish >= began)
         return came
 
     def rate_before(self, topic: str) -> float:

@@ -1,5 +1,7 @@
 """A camera message's payload to pixels. No LeRobot here: this is cheap to import."""
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ def decode(picture: Picture) -> Pixels | None:
     shape = (picture.height, picture.width, 3)
     if picture.encoding == "rgb8":
         raw = np.frombuffer(picture.data, np.uint8)
-        return raw.reshape(shape) if raw.size == np.prod(shape) else None
+        return raw.reshape(shape) if raw.size == math.prod(shape) else None
     try:
         if jpeg.size(picture.data) != (picture.width, picture.height):  # it could fill the memory
             return None

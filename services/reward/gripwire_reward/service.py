@@ -118,7 +118,9 @@ class RewardService:
         frame, start = received.message, perf_counter()
         self._last_frame = received.t_receive
         self._pace.note(frame)
-        if not frame.valid:
+        if frame.camera != self.camera:
+            self._refuse(received, f"camera {self.camera}: its pictures say that they are `{frame.camera}`'s")
+        elif not frame.valid:
             self._refuse(received, f"camera {self.camera}: {frame.reason or 'the frame is not valid'}")
         elif self._serving.scorer is None:
             self._refuse(received, self._serving.without)
