@@ -59,7 +59,9 @@ _FIXED = (
     ("trainer",      m.TrainerState, "trainer",  None, 7,  200,  64 * KIB, False, True),
 )  # fmt: skip
 _CAMERA = (10, 30.0, 60, 16 * MIB)  # first port offset, rate, depth (2 s), a 16 MiB frame at most
-SERVICES = {"robot": 0, "reward": 1, "recorder": 2, "trainer": 3, "sim": 4, "console": 5}
+SERVICES = {
+    "robot": 0, "reward": 1, "recorder": 2, "trainer": 3, "sim": 4, "console": 5, "capsule": 6, "metrics": 7,
+}  # fmt: skip
 _HEALTH, _CONTROL, SIM_CAMERA, SIM_TRUTH = 20, 40, 60, 61
 MAX_CAMERAS = 8
 PORT_SPAN = 64
