@@ -103,7 +103,7 @@ class Server:
         if crowded := self._crowded(kind, machine.encode() or connection):
             return self._refuse(request_id, crowded)
         answer = self._handle(request, request_id, kind)
-        if request_id:
+        if request_id and not COMMANDS.get(kind, Command).repeatable:
             self._answered[machine, request_id] = answer
             while len(self._answered) > _REMEMBERED:
                 self._answered.popitem(last=False)

@@ -234,6 +234,8 @@ class Command(Wire):
     """What a machine must be allowed, to ask for it."""
     rate_hz: ClassVar[float] = 100.0
     """So many a second a peer may ask for."""
+    repeatable: ClassVar[bool] = False
+    """Whether carrying it out again does no harm: then its answer, which may be large, is not kept."""
     signed: ClassVar[bool] = False
     """Whether a client that leaves `by` empty fills in its process's name."""
 
@@ -275,6 +277,13 @@ class CapsuleState(Reply):
     ring_s: float = Field(0.0, description="seconds of the bus that the ring holds")
     ring_mb: float = Field(0.0, description="megabytes of disk that it takes")
     paused: str = Field("", description="why nothing is kept at the moment")
+
+
+class BundlePart(Reply):
+    """A piece of a file of a bundle."""
+
+    data: bytes = Field(description="from the offset that was asked for; 512 KiB, or what there is")
+    size: int = Field(description="bytes of the whole file")
 
 
 class Goal(Command):
@@ -431,6 +440,18 @@ class Train(Command):
     options: dict[str, Any] = Field(default_factory=dict, description="settings of [trainer] for this job")
 
 
+class ReadBundle(Command):
+    """trainer: a piece of one of its bundles, for a reward service on another machine."""
+
+    expects = BundlePart
+    role = "watch"
+    rate_hz = 2000.0
+    repeatable = True
+    bundle: str
+    file: str = "bundle.json"
+    offset: int = Field(0, ge=0)
+
+
 class Offer(Command):
     """reward: a trainer has written this bundle. `model` tells what became of it."""
 
@@ -554,7 +575,8 @@ COMMANDS: dict[str, type[Command]] = {
         Goal, Reset, Hold, Release, Drive, Yield, Teleoperate, Intervene,
         StartEpisode, StopEpisode, DiscardEpisode,
         MarkEpisode, StartSession, SteerSession,
-        Train, Offer, Swap, Rollback, Freeze, Thaw, Override, NewEpisode, ResetBench, MoveLeader, Fault,
+        Train, ReadBundle, Offer, Swap, Rollback, Freeze, Thaw, Override, NewEpisode,
+        ResetBench, MoveLeader, Fault,
         SaveCapsule, CapsuleStatus,
     )
 }  # fmt: skip

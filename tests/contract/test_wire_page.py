@@ -12,13 +12,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgpack
 import pytest
 
-from gripwire import control, messages, wire
+from gripwire import control, keys, messages, wire
 from gripwire import topics as registry
 from gripwire.bus import Publisher
 from gripwire.control import Server
 from gripwire.messages import (
     COMMANDS,
     Bench,
+    BundlePart,
     CapsuleState,
     Command,
     Disagreement,
@@ -181,14 +182,24 @@ def test_the_fields_of_every_message_are_those_of_the_code(model: type[Message])
 
 
 def test_every_command_is_there_with_its_service_and_its_reply() -> None:
-    page = {_plain(row["command"]): (row["service"], row["reply"]) for row in _table("All commands")}
+    page = {
+        _plain(row["command"]): (row["service"], row["role"], row["reply"]) for row in _table("All commands")
+    }
     assert page == {
-        name: ((command.__doc__ or "").split(":")[0], command.expects.__name__)
+        name: ((command.__doc__ or "").split(":")[0], command.role, command.expects.__name__)
         for name, command in COMMANDS.items()
     }
 
 
-@pytest.mark.parametrize("model", [*COMMANDS.values(), Done, Sent, Bench, CapsuleState, Disagreement])
+def test_the_rates_of_commands_are_those_of_the_code() -> None:
+    often = {name for name, command in COMMANDS.items() if command.rate_hz != Command.rate_hz}
+    assert often == {"Goal", "ReadBundle"} and {COMMANDS[name].rate_hz for name in often} == {2000}
+    assert f"any other command {Command.rate_hz:g} times" in " ".join(_section("Limits").split())
+
+
+@pytest.mark.parametrize(
+    "model", [*COMMANDS.values(), Done, Sent, Bench, CapsuleState, Disagreement, BundlePart]
+)
 def test_the_fields_of_every_command_and_reply_are_those_of_the_code(model: type[Wire]) -> None:
     if model.model_fields:
         assert _told(model.__name__) == _fields(model)
@@ -199,9 +210,9 @@ def test_the_fields_of_every_command_and_reply_are_those_of_the_code(model: type
 
 def test_the_keys_of_request_and_reply_are_those_of_the_code() -> None:
     request, reply = re.findall(r"((?:^\| .*\n)+)", _section("Commands"), re.MULTILINE)[:2]
-    keys = [re.findall(r"^\| `(\w+)`", table, re.MULTILINE) for table in (request, reply)]
-    assert keys[1] == list(wire.unpack_map(control._reply("x", Done())))
-    assert keys[0] == ["v", "id", "kind", "args", "host", "expires"]
+    columns = [re.findall(r"^\| `(\w+)`", table, re.MULTILINE) for table in (request, reply)]
+    assert columns[1] == list(wire.unpack_map(control._reply("x", Done())))
+    assert columns[0] == ["v", "id", "kind", "args", "host", "expires"]
 
 
 # --- examples -----------------------------------------------------------------------------------------
@@ -221,10 +232,11 @@ def example(tmp_path: Path) -> Iterator[Callable[[int, str], subprocess.Popen[st
     """Run the page's n-th Python example against an endpoint."""
     with ending() as started:
 
-        def start(n: int, endpoint: str) -> subprocess.Popen[str]:
+        def start(n: int, endpoint: str, *more: object) -> subprocess.Popen[str]:
             script = tmp_path / "example.py"
             script.write_text(_fences("python")[n])
-            process = subprocess.Popen([sys.executable, script, endpoint], stdout=subprocess.PIPE, text=True)
+            command = [sys.executable, script, endpoint, *map(str, more)]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             started.append(process)
             return process
 
@@ -272,3 +284,15 @@ def test_the_example_commands_a_live_service(topics: Topics, example: Callable[.
     assert process.wait(WAIT_S) == 0
     assert asked == [Goal(position={"gripper": 50.0}, source="script")]
     server.close()
+
+
+def test_the_example_with_keys_is_let_in_and_reads(
+    tmp_path: Path, port_base: int, example: Callable[..., Any]
+) -> None:
+    own = keys.create(tmp_path / "keys")
+    topic = Topics(port_base, keys=own)["reward"]
+    with Publisher(topic) as publisher:
+        process = example(2, topic.endpoint, own.folder / keys.PAIR, own.public)
+        assert publisher.wait_for_subscriber(WAIT_S)
+        publisher.publish(Reward(valid=False, reason="no bundle"))
+        assert process.stdout.readline() == "2 parts\n"

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -19,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from gripwire import names
 from gripwire.errors import UserError
 from gripwire.files import fsync_dir
 
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 _ASIDE, _OLD = ".saving", ".replaced"
 _LOCK = ".recorder.lock"
 _PATIENCE_S = 5.0
@@ -98,11 +97,9 @@ class Store:
         Raises:
             UserError: not a name.
         """
-        if not _NAME.match(name):
-            raise UserError(
-                f"dataset name `{name}`: use letters, digits, `.`, `_` and `-`, and a letter or digit first"
-            )
-        return (self.root / name).resolve()  # the name may be a link to a folder on another disk
+        return (
+            self.root / names.plain(name, "dataset name")
+        ).resolve()  # the name may be a link to a folder on another disk
 
     def info(self, name: str) -> dict[str, Any] | None:
         """The dataset's ``meta/info.json``; None where the name is still free.
@@ -188,8 +185,8 @@ class Staging:
         self.discard()
 
     def _sync(self) -> None:
-        for folder, _, names in os.walk(self.path):
-            for name in names:
+        for folder, _, files in os.walk(self.path):
+            for name in files:
                 path = Path(folder) / name
                 relative = path.relative_to(self.path)
                 if relative not in self._taken or not _written_once(relative):

@@ -24,7 +24,9 @@ REQUIRED = ("model.onnx", "golden.npz")
 ID_LENGTH = 20
 MAX_MANIFEST, MAX_FILE = 8 * 2**20, 2 * 2**30
 """Bytes; a folder that claims more than a classifier can need is refused before it is read."""
-_ID = re.compile(rf"^[0-9a-f]{{{ID_LENGTH}}}$")
+_SUFFIXES = (".onnx", ".safetensors", ".npz", ".json", ".html", ".png")
+"""Nothing that is unpickled or run can be part of a bundle."""
+_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
 class FileEntry(BaseModel):
@@ -99,6 +101,11 @@ class Bundle:
 
     def file(self, name: str) -> Path:
         return self.path / name
+
+
+def is_id(text: str) -> bool:
+    """Whether it is a bundle's whole id."""
+    return _ID.fullmatch(text) is not None
 
 
 def identity(manifest_bytes: bytes) -> str:
@@ -194,7 +201,7 @@ def find(bundle: str, bundles: Path, allow_path: bool = False) -> Path:
     if allow_path and (Path(bundle) / MANIFEST).is_file():
         return Path(bundle)
     if re.fullmatch(r"[0-9a-f]{6,}", bundle):
-        fits = [path for path in bundles.glob(f"{bundle}*") if _ID.match(path.name)]
+        fits = [path for path in bundles.glob(f"{bundle}*") if is_id(path.name) and not path.is_symlink()]
         if len(fits) == 1:
             return fits[0]
         if fits:
@@ -213,12 +220,7 @@ def load(path: Path) -> Bundle:
         UserError: something is missing, added or changed; the text names the file.
     """
     data, bundle_id = _read_manifest(path)
-    try:
-        manifest = Manifest.model_validate_json(data)
-    except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the text"
-        raise UserError(f"{path / MANIFEST}: {where}: {first['msg']}; {_REMEDY}") from e
+    manifest = parse(data, str(path / MANIFEST))
     for name in REQUIRED:
         if name not in manifest.files:
             raise UserError(f"{path / MANIFEST}: it does not list {name}; {_REMEDY}")
@@ -228,6 +230,20 @@ def load(path: Path) -> Bundle:
     for name, entry in manifest.files.items():
         _verify(path, name, entry)
     return Bundle(bundle_id, path, manifest)
+
+
+def parse(data: bytes, what: str) -> Manifest:
+    """A bundle.json. ``what``: what it is, for a person.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the text"
+        raise UserError(f"{what}: {where}: {first['msg']}; {_REMEDY}") from e
 
 
 _REMEDY = "train again or copy the bundle again from where it was made"
@@ -257,6 +273,11 @@ def _verify(path: Path, name: str, entry: FileEntry) -> None:
     file = path / name
     if Path(name).name != name or file.is_symlink():
         raise UserError(f"{path / MANIFEST}: `{name[:80]}` is not a plain file of the folder; {_REMEDY}")
+    if file.suffix not in _SUFFIXES:
+        raise UserError(
+            f"{file}: weights come as ONNX or safetensors, and a bundle has files of no other kind than "
+            f"{', '.join(_SUFFIXES)}; {_REMEDY}"
+        )
     if not file.is_file():
         raise UserError(f"{file}: missing; {_REMEDY}")
     size = file.stat().st_size

@@ -13,6 +13,7 @@ from gripwire import clock
 from gripwire.errors import UserError
 from gripwire.files import write_whole
 from gripwire_reward import bundle as bundles_
+from gripwire_reward import transfer
 from gripwire_reward.decision import overridden
 from gripwire_reward.scorer import Scorer
 from gripwire_reward.shadow import Comparison, Shadow
@@ -84,10 +85,12 @@ class Keeper:
     """
 
     def __init__(
-        self, bundles: Path, state_file: Path, cameras: tuple[str, ...], settings: Overrides, shadow_s: float
-    ) -> None:
-        """``cameras``: the first is the one that is judged; ``settings``: overrides that hold all along."""
-        self._bundles, self._file, self._cameras = bundles, state_file, cameras
+        self, bundles: Path, state_file: Path, cameras: tuple[str, ...], settings: Overrides,
+        shadow_s: float, ask: transfer.Ask | None = None,
+    ) -> None:  # fmt: skip
+        """``cameras``: the first is the one that is judged; ``settings``: overrides that hold all along;
+        ``ask``: whoever on another machine may have a bundle that is not here."""
+        self._bundles, self._file, self._cameras, self._ask = bundles, state_file, cameras, ask
         self._settings, self._shadow_s = settings, shadow_s
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
@@ -278,12 +281,21 @@ class Keeper:
     def _applied(self, overrides: Overrides) -> Overrides:
         return self._settings | overrides
 
+    def _folder(self, wanted: str) -> Path:
+        """Where the bundle lies; it is brought here first, if it has to be and can be."""
+        try:
+            return bundles_.find(wanted, self._bundles)
+        except UserError:
+            if self._ask is None or not bundles_.is_id(wanted):
+                raise
+        return transfer.fetch(wanted, self._bundles, self._ask, lambda: not self._ending.is_set())
+
     def _ready(self, wanted: str) -> Scorer:
         for kept in (self._serving, self._previous):
             if kept is not None and kept.bundle.id == wanted:
                 overridden(kept.bundle.manifest.decision, self._applied(self.state.overrides))
                 return kept
-        loaded = bundles_.load(bundles_.find(wanted, self._bundles))
+        loaded = bundles_.load(self._folder(wanted))
         wants = [contract.camera for contract in loaded.manifest.inputs]
         if wants[0] != self._cameras[0]:
             raise UserError(

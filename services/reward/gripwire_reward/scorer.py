@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gripwire.errors import UserError
 from gripwire_reward import calibration
 from gripwire_reward.bundle import Bundle
+from gripwire_reward.graph_check import refuse_strange
 from gripwire_reward.preprocess import InputContract, preprocess
 
 
@@ -128,8 +129,9 @@ def session(model: bytes, threads: int, name: str) -> ort.InferenceSession:
     """A sequential session on the GPU that ONNX Runtime can use, else on the CPU.
 
     Raises:
-        UserError: ONNX Runtime cannot read the graph.
+        UserError: ONNX Runtime cannot read the graph, or must not: see :mod:`gripwire_reward.graph_check`.
     """
+    refuse_strange(model, name)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from gripwire import logs
+from gripwire import control, logs
 from gripwire.errors import UserError
 from gripwire.messages import (
     Command,
@@ -33,6 +33,10 @@ class Serving:
     ) -> None:
         self._runtime, self._settings, self._camera, self._rate_hz = runtime, settings, camera, rate_hz
         self._model = runtime.publisher("model")
+        topics = runtime.topics
+        self._trainer: control.Client | None = None
+        if topics.host("trainer") != topics.host("reward"):
+            self._trainer = control.Client(topics.control("trainer"), "trainer")
         self._held_by = ""
         self.scorer: Any = None
         self.rule: Any = None
@@ -58,7 +62,7 @@ class Serving:
         self.keeper = Keeper(
             data / "bundles", data / "runs" / "reward" / "serving.json",
             (self._camera, *(name for name in cameras if name != self._camera)),
-            self._settings.overrides(), self._settings.shadow_s,
+            self._settings.overrides(), self._settings.shadow_s, self._trainer.ask if self._trainer else None,
         )  # fmt: skip
         self.state = self.keeper.state
         self.without = "the model is loading" if self.state.serving else "no bundle"
@@ -103,13 +107,22 @@ class Serving:
     def close(self) -> None:
         if hasattr(self, "keeper"):
             self.keeper.close()
+        if self._trainer:
+            self._trainer.close()
 
     # --- commands ---------------------------------------------------------------------------------------
 
     def _take(self, command: Offer | Swap) -> Reply:
         from gripwire_reward import bundle
 
-        folder = bundle.find(command.bundle, self._runtime.settings.data / "bundles")
+        try:
+            folder = bundle.find(command.bundle, self._runtime.settings.data / "bundles")
+        except UserError:
+            if self._trainer is None or not bundle.is_id(command.bundle):
+                raise
+            self.keeper.swap(command.bundle)
+            where = self._runtime.topics.host("trainer")
+            return Done(text=f"fetching {command.bundle} from {where}; `model` will say what became of it")
         self.keeper.swap(folder.name)
         return Done(text=f"verifying {folder.name}; `model` will say what became of it")
 

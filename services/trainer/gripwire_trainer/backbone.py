@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gripwire.errors import UserError
+from gripwire_trainer.settings import BACKBONES
 
-DEFAULT, SCRATCH = "efficientnet-lite0", "scratch"
+DEFAULT, SCRATCH = BACKBONES
 
 
 class Backbone(nn.Module):

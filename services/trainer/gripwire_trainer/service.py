@@ -1,6 +1,5 @@
 """The trainer service: takes one training job at a time and tells how it goes."""
 
-import contextlib
 import os
 import threading
 import time
@@ -11,12 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gripwire import control
+from gripwire import control, names
 from gripwire.errors import UserError
-from gripwire.messages import Command, Done, Offer, Reply, Train, TrainerState
+from gripwire.messages import Command, Done, Offer, ReadBundle, Reply, Train, TrainerState
 from gripwire.service import Runtime
 from gripwire_trainer import contained
-from gripwire_trainer.settings import OF_THE_MACHINE, TrainerSettings
+from gripwire_trainer.settings import BACKBONES, OF_THE_MACHINE, TrainerSettings
 from gripwire_trainer.task import Task
 
 _PERIOD_S = 0.5
@@ -45,7 +44,7 @@ class TrainerService:
 
     @property
     def commands(self) -> dict[type[Command], Any]:
-        return {Train: self._train}
+        return {Train: self._train, ReadBundle: self._read_bundle}
 
     def setup(self) -> None:
         """Import the engine now, so that a job starts at once."""
@@ -98,19 +97,30 @@ class TrainerService:
         self._thread.start()
         return Done(text=f"job {self._state.job}")
 
+    def _read_bundle(self, command: ReadBundle) -> Reply:
+        from gripwire_reward import transfer
+
+        return transfer.read(self._runtime.settings.data / "bundles", command)
+
     def _labels(self, name: str) -> Path:
         """A label file by its name under labels/; paths never travel."""
         folder = self._runtime.settings.data / "labels"
-        with contextlib.suppress(OSError, ValueError):  # a name that no file can have
-            for candidate in (folder / name, folder / f"{name}.json"):
-                if candidate.is_file() and candidate.resolve().is_relative_to(folder.resolve()):
-                    return candidate
+        if found := names.file_below(folder, name) or names.file_below(folder, f"{name}.json"):
+            return found
         raise UserError(f"{name[:80]!r}: no such label file under {folder}; put it there")
 
     def _options(self, command: Train) -> TrainerSettings:
         if taken := [name for name in OF_THE_MACHINE if name in command.options]:
             raise UserError(
                 f"option `{taken[0]}`: it is set in [trainer] where the trainer runs, by its owner"
+            )
+        known = (*BACKBONES, self._settings.backbone)
+        if (
+            command.options.get("backbone", known[0]) not in known
+        ):  # it may be a folder, and paths never travel
+            raise UserError(
+                f"option `backbone`: a command chooses among {', '.join(known)}; any other is set in "
+                "[trainer] where the trainer runs, by its owner"
             )
         try:
             return TrainerSettings.model_validate(self._settings.model_dump() | command.options)

@@ -10,6 +10,8 @@ from gripwire.settings import Section
 from gripwire_reward import gate
 
 AUTO = "auto"
+BACKBONES = ("efficientnet-lite0", "scratch")
+"""Those that have a name. Any other is a folder."""
 OF_THE_MACHINE = ("run_in", "image")
 """What its owner sets, and no command."""
 Range = tuple[float, float]
