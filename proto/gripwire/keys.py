@@ -68,7 +68,7 @@ class Keys:
         """The public key that services at ``host`` must show: that of the machine known to be there, else our
         own, since a container of this machine has a host name too."""
         machines = self.allowed.machines().values()
-        return next((m.key for m in machines if host in (m.host, m.name)), self.public)
+        return next((m.key for m in machines if host == (m.host or m.name)), self.public)
 
 
 class Allowed:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gripwire import keys
 from gripwire.errors import UserError
-from gripwire.topics import MAX_CAMERAS, PORT_SPAN, SERVICES, Topics
+from gripwire.topics import LOOPBACK, MAX_CAMERAS, PORT_SPAN, SERVICES, Topics
 
 FILE_NAME = "gripwire.toml"
 KEYS = "keys"
@@ -74,6 +74,15 @@ class Settings:
     def keys(self) -> keys.Keys | None:
         """This machine's keys; None where the data folder has none, and nothing is encrypted."""
         return keys.load(self.data / KEYS)
+
+    @cached_property
+    def plain_bind(self) -> str:
+        """Where what knows no keys binds: `bind` if that is loopback, else loopback all the same."""
+        bind = self.bus.bind
+        try:
+            return bind if bind == "localhost" or ip_address(bind).is_loopback else LOOPBACK
+        except ValueError:
+            return LOOPBACK
 
     @cached_property
     def hosts(self) -> dict[str, str]:
@@ -195,11 +204,7 @@ def load(
 
 def _refuse_public(settings: Settings) -> None:
     """Without keys nothing is encrypted or authenticated, and a `Goal` moves an arm."""
-    try:
-        private = settings.bus.bind == "localhost" or ip_address(settings.bus.bind).is_loopback
-    except ValueError:
-        private = False
-    if not private and settings.keys is None:
+    if settings.plain_bind != settings.bus.bind and settings.keys is None:
         raise UserError(
             f"{settings._origin('bind')}: `bind` = {settings.bus.bind}: whoever reaches the ports could move "
             f"the arm, and {settings.data / KEYS} has no keys to tell who that is: `gripwire keys new` makes "

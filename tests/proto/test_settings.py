@@ -6,6 +6,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
+from gripwire import keys
 from gripwire.errors import UserError
 from gripwire.settings import Section, Settings, load
 from gripwire.topics import Topics
@@ -193,6 +194,16 @@ def test_hosts_say_where_each_service_is_found_and_not_where_it_binds(tmp_path: 
     assert topics["health/camera/wrist"].endpoint == "tcp://10.0.0.7:7628"
     assert topics["robot/state"].endpoint == "tcp://robot-pc:7601"
     assert {topic.binds.rpartition(":")[0] for topic in topics} == {"tcp://127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("bind", "plain"), [("127.0.0.2", "127.0.0.2"), ("0.0.0.0", "127.0.0.1"), ("eth0", "127.0.0.1")]
+)
+def test_what_knows_no_keys_is_bound_to_loopback_whatever_else_is_bound(
+    tmp_path: Path, bind: str, plain: str
+) -> None:
+    keys.create(tmp_path / "keys")
+    assert load(flags={"data": tmp_path, "bind": bind}, env={}).plain_bind == plain
 
 
 def test_one_cannot_connect_to_a_wildcard_so_what_binds_to_it_is_found_on_loopback() -> None:

@@ -158,12 +158,15 @@ def test_a_model_for_another_input_size_is_refused(tmp_path: Path) -> None:
         Scorer(bundle.load(tiny.make(tmp_path, contract=wide).path))
 
 
-def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, made: Bundle) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"), [(b"not a graph", "not an ONNX model"), (b"", "ONNX Runtime cannot read it")]
+)
+def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, made: Bundle, content: bytes, why: str) -> None:
     with bundle.staging(tmp_path / "other") as aside:
         shutil.copy(made.file("golden.npz"), aside)
-        (aside / "model.onnx").write_bytes(b"not a graph")
+        (aside / "model.onnx").write_bytes(content)
         broken = bundle.seal(aside, made.manifest)
-    with pytest.raises(UserError, match="ONNX Runtime cannot read it"):
+    with pytest.raises(UserError, match=why):
         Scorer(bundle.load(broken.path))
 
 

@@ -52,7 +52,7 @@ class CameraService:
         self._source = sources.choose(self._name, self._settings, self._replay_rate)
         self._publisher = self._runtime.publisher(f"camera/{self._name}")
         if port := self._settings.lerobot_port:
-            host = self._runtime.settings.bus.bind
+            host = self._runtime.settings.plain_bind  # LeRobot's format knows no keys
             self._lerobot = LeRobotStream(self._name, host, port, self._settings.quality)
         self._grabber = Grabber(self._source)
 

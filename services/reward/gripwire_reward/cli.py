@@ -214,7 +214,7 @@ def preview(
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
-        showing.run(session, showing.choose(where), settings.bus.bind, port, stopped.is_set)
+        showing.run(session, showing.choose(where), settings.plain_bind, port, stopped.is_set)
     except KeyboardInterrupt:
         pass
     finally:
