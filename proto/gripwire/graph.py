@@ -74,7 +74,7 @@ def draw(
             graph.published |= {topic: name for topic in last.subscribers}
     for name, heard in beats.items():
         for topic in heard[-1].reads if heard else ():
-            if topic in topics:
+            if topic in topics and not topic.startswith("health/"):
                 graph.edges.append(_edge(topic, topics[topic].owner, name, heard, graph))
     for publisher, heard in beats.items():
         for topic, connected in heard[-1].subscribers.items() if heard else ():

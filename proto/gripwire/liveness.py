@@ -6,7 +6,7 @@ from statistics import median
 
 from gripwire import clock
 from gripwire.bus import Gaps, Received
-from gripwire.messages import Message
+from gripwire.messages import Message, RobotAction
 from gripwire.topics import Topic
 
 ALIVE_PERIODS = 10
@@ -61,7 +61,9 @@ class Meter:
             self._arrivals.popleft()
         # Between hosts the clocks have nothing in common; a latched message may be hours old by right.
         if message.host == clock.host_id() and self.topic.rate_hz:
-            self._delays.append((now - message.t_capture) / 1e6)
+            # An action is repeated until there is another: how old the goal is, is no delay.
+            since = message.t_publish if isinstance(message, RobotAction) else message.t_capture
+            self._delays.append((now - since) / 1e6)
 
     def judge(self, now_ns: int) -> Liveness:
         """The verdict at ``now_ns`` (CLOCK_MONOTONIC)."""

@@ -122,7 +122,7 @@ def test_hz_and_delay_measure_for_a_second(gripwire, topics: Topics) -> None:
     assert [line.split("  ")[0 if line[0] != " " else 1].strip() for line in lines] == [
         "capture to publish", "publish to here", "capture to here"
     ]  # fmt: skip
-    assert all(0 <= middle and 0 <= p90 and 0 <= most < 10_000 for middle, p90, most in stages)
+    assert all(middle >= 0 and p90 >= 0 and 0 <= most < 10_000 for middle, p90, most in stages)
 
 
 def test_delay_tells_where_a_rewards_time_went(gripwire, topics: Topics) -> None:

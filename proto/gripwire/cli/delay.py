@@ -36,7 +36,7 @@ class Figures:
     @classmethod
     def of(cls, times: list[float]) -> "Figures":
         """At least one is needed."""
-        return cls(median(times), quantiles(times, n=10)[8] if len(times) > 1 else times[0], max(times))
+        return cls(median(times), quantiles(times, n=10, method="inclusive")[8] if len(times) > 1 else times[0], max(times))
 
 
 def stages(received: Received[Message]) -> dict[str, float]:
@@ -47,13 +47,13 @@ def stages(received: Received[Message]) -> dict[str, float]:
     if isinstance(message, Reward) and message.stages_ms:
         known = message.stages_ms
         out = {BEFORE: max(0.0, to_publish - sum(known.values())), **known}
-    elif isinstance(message, RobotAction) and message.latency_ms is not None:
-        out = {"leader read to goal written": message.latency_ms}
+    here = message.host == clock.host_id()
+    to_here = {TO_HERE: (received.t_receive - message.t_publish) / 1e6} if here else {}
+    if isinstance(message, RobotAction):  # repeated until there is another: how old a goal is, is no delay
+        led = message.latency_ms
+        return ({"leader read to goal written": led} if led is not None else {}) | to_here
     out[TO_PUBLISH] = to_publish  # both are readings of the publisher's own clock, wherever it runs
-    if message.host == clock.host_id():
-        out[TO_HERE] = (received.t_receive - message.t_publish) / 1e6
-        out[IN_ALL] = (received.t_receive - message.t_capture) / 1e6
-    return out
+    return out | to_here | ({IN_ALL: (received.t_receive - message.t_capture) / 1e6} if here else {})
 
 
 def figures(batch: list[Received[Message]]) -> dict[str, Figures]:

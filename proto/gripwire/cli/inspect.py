@@ -20,6 +20,7 @@ from gripwire.survey import Survey
 
 LOOK_S = 2.2
 """Long enough to see two heartbeats and a rate."""
+FILE_WIDTH = 200
 
 
 def topics(
@@ -57,15 +58,16 @@ def topics(
 
 def _print(survey: Survey, verdicts: dict[str, Liveness]) -> None:
     console = Console(highlight=False)
-    # Into a file or a pipe nothing is cut off.
-    width = console.width if console.is_terminal else max(console.width, watching.WIDE)
+    if not console.is_terminal:  # a file has no width
+        console.width = max(console.width, FILE_WIDTH)
+    width = console.width
     parts = [
         watching.topic_table(survey, verdicts, width),
         "",
         watching.service_table(survey, verdicts, width),
     ]
     for part in [*parts, watching.silent_services(survey)]:
-        console.print(part, soft_wrap=not console.is_terminal)
+        console.print(part)
 
 
 def _row(survey: Survey, name: str, verdict: Liveness) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from gripwire.survey import Survey
 
 LOOK_S = 2.2
 """Two heartbeats: the first, which a latched topic repeats, may be a second old."""
+FILE_WIDTH = 160
+"""Columns into a file or a pipe, which has none of its own."""
 
 
 def top(
@@ -31,6 +33,8 @@ def top(
     settings = options.load(config, data, port_base)
     survey = Survey([topic for topic in settings.topics if topic.message is Health])
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, FILE_WIDTH)
     try:
         if as_json or not console.is_terminal:
             survey.listen(LOOK_S)
@@ -38,7 +42,7 @@ def top(
             if as_json:
                 options.emit({"services": [_row(beat) for beat in beats]})
             else:
-                console.print(_table(beats), soft_wrap=True)
+                console.print(_table(beats))
             if not beats:
                 raise UserError(_nobody(settings))
             return
@@ -93,7 +97,7 @@ def _screen(beats: list[Health], settings: Settings) -> Group:
 
 
 def _table(beats: list[Health]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     for column in ("service", "state"):
         table.add_column(column, no_wrap=True)
     for column in ("pid", "up", "cpu", "memory", "threads", "lag"):

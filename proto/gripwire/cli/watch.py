@@ -110,11 +110,18 @@ def screen(
     if used + services.row_count + 3 <= height:
         parts += [Text(""), services, unheard]
         used += 3 + services.row_count
-    room = height - used - 2
-    recent = [_line(change) for change in list(changes.noted)[-max(0, room) :]] if room > 0 else []
-    if recent:
-        parts += [Text(""), *reversed(recent)]
+    parts += [Text(""), *_recent(changes, width, height - used - 1)]
     return Group(*parts)
+
+
+def _recent(changes: Changes, width: int, room: int) -> list[Text]:
+    """The last changes, newest first, in at most ``room`` lines: a reason is read to its end."""
+    console, lines = Console(width=width), list[Text]()
+    for change in reversed(changes.noted):
+        lines += _line(change).wrap(console, width)
+        if len(lines) >= room:
+            break
+    return lines[: max(0, room)]
 
 
 def topic_table(survey: Survey, verdicts: dict[str, Liveness], width: int) -> Table:
@@ -206,7 +213,7 @@ def publisher(latest: Message | None, pids: dict[str, int]) -> str:
     """`pid 4711, boot 5e0f`, and `elsewhere` if its kernel is not ours."""
     if latest is None:
         return ""
-    pid = latest.pid if isinstance(latest, Health) else pids.get(latest.boot, 0)
+    pid = 0 if isinstance(latest, Health) else pids.get(latest.boot, 0)  # those have a column for it
     where = "" if latest.host == clock.host_id() else " elsewhere"
     return (f"pid {pid}, " if pid else "") + f"boot {latest.boot[:4]}{where}"
 
@@ -227,9 +234,7 @@ def seconds(value: float | None) -> str:
 
 
 def _line(change: Change) -> Text:
-    line = Text.assemble((f"{_time(change.at)}  ", "dim"), f"{change.topic}  ", (change.text, change.style))
-    line.no_wrap, line.overflow = True, "ellipsis"
-    return line
+    return Text.assemble((f"{_time(change.at)}  ", "dim"), f"{change.topic}  ", (change.text, change.style))
 
 
 def _time(at: float) -> str:

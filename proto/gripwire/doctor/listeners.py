@@ -1,6 +1,7 @@
 """Which process listens on which TCP port: Linux's /proc/net/tcp, and who holds its sockets."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +50,22 @@ def _owners(inodes: set[str], proc: Path) -> dict[str, int]:
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[str, int] = {}
     for process in proc.glob("[0-9]*"):
-        try:
-            links = [os.readlink(entry) for entry in (process / "fd").iterdir()]
-        except OSError:  # gone, or not ours to look at
-            continue
-        found |= {wanted[link]: int(process.name) for link in links if link in wanted}
+        for link in _links(process / "fd"):
+            if link in wanted:
+                found[wanted[link]] = int(process.name)
     return found
+
+
+def _links(folder: Path) -> list[str]:
+    """What a process has open; nothing when it is gone, or not ours to look at."""
+    links = []
+    try:
+        for entry in folder.iterdir():
+            with suppress(OSError):  # closed meanwhile
+                links.append(os.readlink(entry))
+    except OSError:
+        pass
+    return links
 
 
 def command(process: Path) -> str:
