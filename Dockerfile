@@ -27,7 +27,8 @@ ARG UV_DEFAULT_INDEX PIP_INDEX_URL
 ENV UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy
 WORKDIR /src
 COPY requirements*.lock ./
-COPY scripts/cut_lock.py scripts/into_image.sh scripts/gpu-override.txt scripts/
+COPY scripts/cut_lock.py scripts/into_image.sh scripts/
+COPY scripts/overrides scripts/overrides
 RUN --mount=type=cache,target=/root/.cache \
     python scripts/cut_lock.py --package uv > uv.txt \
     && python -m pip install --root-user-action=ignore --no-deps --require-hashes -r uv.txt \
@@ -35,6 +36,7 @@ RUN --mount=type=cache,target=/root/.cache \
 
 FROM tools AS cuts
 ARG TORCH
+COPY pyproject.toml ./
 COPY proto/pyproject.toml proto/
 COPY services/camera/pyproject.toml services/camera/
 COPY services/robot/pyproject.toml services/robot/
@@ -42,16 +44,16 @@ COPY services/reward/pyproject.toml services/reward/
 COPY services/recorder/pyproject.toml services/recorder/
 COPY services/trainer/pyproject.toml services/trainer/
 COPY services/sim/pyproject.toml services/sim/
-# PyTorch is a layer of its own. The robot goes without: of LeRobot's driver it needs only the names of some
-# types (gripwire_robot/driver.py).
+# PyTorch is a layer of its own. The robot goes without.
 RUN --mount=type=cache,target=/root/.cache set -e; \
     cut() { name=$1; shift; python scripts/cut_lock.py "$@" > "/lend/$name.txt"; }; \
     cut core proto; \
     cut camera proto services/camera; \
-    cut robot proto services/robot --without-torch; \
+    cut robot proto services/robot --override scripts/overrides/robot.txt; \
     cut reward proto services/reward; \
-    cut recorder proto services/recorder --without-torch; \
-    cut trainer proto services/reward services/trainer --without-torch; \
+    cut recorder proto services/recorder --override scripts/overrides/lerobot.txt --without-torch; \
+    cut trainer proto services/reward services/trainer --override scripts/overrides/lerobot.txt \
+        --without-torch; \
     cut sim proto services/sim; \
     if [ "$TORCH" = cpu ]; then cp requirements-cpu.lock /lend/torch.txt; \
     else cut torch services/recorder services/trainer --only-torch; fi
@@ -60,8 +62,9 @@ FROM cuts AS gpu-cuts
 RUN --mount=type=cache,target=/root/.cache set -e; \
     cut() { name=$1; shift; \
         python scripts/cut_lock.py --lock requirements-gpu.lock "$@" > "/lend/$name.txt"; }; \
-    cut reward-gpu proto services/reward --override scripts/gpu-override.txt --also "onnxruntime-gpu[cuda,cudnn]"; \
-    cut trainer-gpu proto services/reward services/trainer --override scripts/gpu-override.txt \
+    cut reward-gpu proto services/reward --override scripts/overrides/gpu.txt --also "onnxruntime-gpu[cuda,cudnn]"; \
+    cut trainer-gpu proto services/reward services/trainer --override scripts/overrides/gpu.txt \
+        --override scripts/overrides/lerobot.txt \
         --also "onnxruntime-gpu[cuda,cudnn]" --without-torch; \
     cut torch services/trainer --only-torch
 

@@ -28,12 +28,12 @@ def entries(lock: Path) -> dict[str, str]:
     return found
 
 
-def needed(members: list[str], also: list[str], lock: Path, overrides: Path | None) -> set[str]:
+def needed(members: list[str], also: list[str], lock: Path, overrides: list[Path]) -> set[str]:
     """The packages that the members in these folders, and ``also``, need here; the members left out."""
     files = [str(Path(member) / "pyproject.toml") for member in members]
     command = ["uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--constraint", str(lock)]
-    if overrides:
-        command += ["--override", str(overrides)]
+    for override in overrides:
+        command += ["--override", str(override)]
     resolved = subprocess.run(
         [*command, *files, "-"], input="\n".join(also), stdout=subprocess.PIPE, text=True, check=False
     )
@@ -50,7 +50,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__)
     ask.add_argument("members", nargs="*", help="folders with a pyproject.toml")
     ask.add_argument("--lock", type=Path, default=Path("requirements.lock"))
-    ask.add_argument("--override", type=Path, help="uv's: requirements that stand in for others")
+    ask.add_argument("--override", type=Path, action="append", default=[], help="uv's: they stand for others")
     ask.add_argument("--also", action="append", default=[], help="a requirement besides the members'")
     ask.add_argument("--package", action="append", default=[], help="a package alone, without what it needs")
     ask.add_argument("--without-torch", action="store_true", help="leave PyTorch and its CUDA libraries out")

@@ -16,5 +16,5 @@ compile() {
 }
 compile --group pyproject.toml:dev --output-file requirements.lock "$@"
 # The images for a GPU take the same versions, with onnxruntime-gpu in place of onnxruntime.
-compile --group pyproject.toml:gpu --override scripts/gpu-override.txt --constraint requirements.lock \
+compile --group pyproject.toml:gpu --override scripts/overrides/gpu.txt --constraint requirements.lock \
     --output-file requirements-gpu.lock
