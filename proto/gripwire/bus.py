@@ -341,6 +341,7 @@ class Subscription:
         self.barred = ""
         self._endpoint = topic.endpoint
         self._barred_at = 0.0
+        self._server = topic.endpoint.server
         self._cut_at: float | None = None
         self._tried_at = 0.0
         self.socket = context().socket(zmq.SUB)
@@ -384,10 +385,11 @@ class Subscription:
             self._tried_at = 0.0
         if now - self._barred_at > _BARRED_S:  # nobody is there any more who could refuse us
             self.barred = ""
-        if self._cut_at is not None and now - self._cut_at > 2 * _RECONNECT_S:
-            self._cut_at, self._tried_at = None, now
+        told = bool(self.barred) and self._endpoint.server != self._server  # of another key to expect
+        if told or (self._cut_at is not None and now - self._cut_at > 2 * _RECONNECT_S):
+            self._cut_at, self._tried_at, self._server = None, now, self._endpoint.server
             self.socket.disconnect(self._endpoint)
-            self.socket.connect(self._endpoint)
+            connect(self.socket, self._endpoint)
 
     def close(self) -> None:
         self.socket.disable_monitor()

@@ -11,18 +11,20 @@ KIB, MIB = 1024, 1024 * 1024
 
 
 class Endpoint(str):
-    """An address as ZeroMQ writes it, with the keys that sockets there need: None, and nothing is encrypted.
+    """An address as ZeroMQ writes it, with the keys that sockets there need: None, and nothing is encrypted."""
 
-    ``server`` is the public key, in hexadecimal, that whoever binds to it must show to those who connect.
-    """
-
+    host: str
     keys: Keys | None
-    server: str
 
     def __new__(cls, host: str, port: int, keys: Keys | None = None) -> Self:
         made = super().__new__(cls, f"tcp://{host}:{port}")
-        made.keys, made.server = keys, keys.server(host) if keys else ""
+        made.host, made.keys = host, keys
         return made
+
+    @property
+    def server(self) -> str:
+        """The public key, in hexadecimal, that whoever binds to it must show to those who connect."""
+        return self.keys.server(self.host) if self.keys else ""
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,18 @@ def test_a_reader_does_not_trust_a_publisher_with_another_key_than_it_knows(
         assert not hear(publisher, reader)
 
 
+def test_a_reader_goes_on_by_itself_when_it_is_told_whose_key_to_expect(
+    robot_pc: Settings, machine: Machine
+) -> None:
+    laptop = machine("laptop")
+    assert robot_pc.keys and laptop.keys
+    keys.allow(robot_pc.keys, "laptop", laptop.keys.public, ("watch",))
+    with Publisher(robot_pc.topics["reward"]) as publisher, Latest(laptop.topics["reward"], Reward) as reader:
+        until(lambda: "another key than is expected" in reader.barred)
+        keys.allow(laptop.keys, "robot-pc", robot_pc.keys.public, ("watch",), host="127.0.0.1")
+        until(lambda: hear(publisher, reader))
+
+
 def test_the_reward_stream_says_why_it_gets_nothing(robot_pc: Settings, machine: Machine) -> None:
     machine("bare", with_keys=False)
     with (
