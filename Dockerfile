@@ -16,6 +16,9 @@ FROM ${BASE} AS base
 # HOME: libraries want a place for caches, and /tmp is the one writable place of a read-only container.
 ENV HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MPLBACKEND=Agg \
     HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 GRIPWIRE_DATA=/data
+# Python's own library comes uncompiled, and a read-only container would compile it anew at every start.
+RUN python -m compileall -q -x 'site-packages|/test/|idlelib|lib2to3|tkinter|turtledemo' \
+    "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 WORKDIR /data
 ENTRYPOINT ["gripwire"]
 
