@@ -126,10 +126,19 @@ class Received[M: Message]:
         return (clock.monotonic_ns() - (self.message.t_capture if same else self.t_receive)) / 1e6
 
 
-_EVENTS_AT_ONCE = 200
-"""Subscriptions that are looked at before the next message goes out."""
-_NONSENSE = 100
-"""A reader of several topics from one socket subscribes to each at every endpoint: so many are no harm."""
+_EVENTS_AT_ONCE, _EVENTS_OF_ONE = 200, 5000
+"""Subscriptions that are looked at before the next message goes out, and after one was hung up on."""
+_MUCH, _PATIENCE_S = 100, 10.0
+"""So many subscriptions of one connection within that time are too many. One socket that reads all topics has
+some twenty, since it subscribes to each at every endpoint."""
+
+
+def _connection(event: zmq.Frame) -> int | None:
+    """The file descriptor that ZeroMQ has an event's sender under; None for what ZeroMQ itself says."""
+    try:
+        return int(event.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return None
 
 
 def _hang_up(connection: int, port: int) -> None:
@@ -156,7 +165,8 @@ class Publisher[M: Message]:
         self.refused = 0
         self._last: list[wire.Buffer] | None = None
         self._subscribers = 0
-        self._bores: Counter[int] = Counter()
+        self._said: Counter[int] = Counter()  # by connection
+        self._patient_until = 0.0
         self._keys = topic.binds.keys
         self._peers: dict[int, str] = {}  # connection -> public key of who reads
         self._let_in: object = None
@@ -215,38 +225,47 @@ class Publisher[M: Message]:
                 _hang_up(connection, self.topic.port)
 
     def _answer_subscriptions(self) -> None:
-        mine = wire.subscription(self.topic.name)
-        fresh = 0
-        for _ in range(_EVENTS_AT_ONCE):  # a flood waits in its sender's own machine
+        fresh, left, gone = 0, _EVENTS_AT_ONCE, set[int | None]()
+        while left > 0:  # what a flood has more than that waits in its sender's own machine
+            left -= 1
             try:
                 event = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 break
-            said = event.bytes
-            # A subscription to a prefix of ours (or to everything) receives us as well.
-            if said[:1] in (b"\0", b"\1") and mine.startswith(said[1:]):
-                arrived = said[:1] == b"\x01"
-                self._subscribers += 1 if arrived else -1
-                fresh += arrived
-                if arrived and self._keys:
-                    self._peers[int(event.get(zmq.SRCFD))] = str(event.get("User-Id"))
-            else:
-                self._note_nonsense(event)
+            connection = _connection(event)
+            if connection in gone:
+                continue
+            fresh += self._take_note(event.bytes, connection is not None)
+            if connection is not None and self._says_too_much(connection):
+                _hang_up(connection, self.topic.port)
+                self.refused += 1
+                # Its number may soon be another's: what is here of it goes now.
+                gone.add(connection)
+                left = _EVENTS_OF_ONE
         if fresh and self._last is not None:
             self._socket.send_multipart(self._last)
 
-    def _note_nonsense(self, event: zmq.Frame) -> None:
-        """Count what is no subscription to this topic; hang up on who goes on and on with it: ZeroMQ keeps
-        every subscription, whatever it is to, for as long as the connection lasts."""
-        try:
-            connection = int(event.get(zmq.SRCFD))
-        except zmq.ZMQError:
-            return  # ZeroMQ itself takes back what one who has gone had subscribed to
-        self.refused += 1
-        self._bores[connection] += 1
-        if self._bores[connection] >= _NONSENSE:
-            del self._bores[connection]
-            _hang_up(connection, self.topic.port)
+    def _take_note(self, said: bytes, by_a_reader: bool) -> bool:
+        """Whether a reader has come. What is no subscription to this topic is counted, unless it is ZeroMQ
+        that takes back what one who has gone had subscribed to."""
+        # A subscription to a prefix of ours (or to everything) receives us as well.
+        if said[:1] in (b"\0", b"\1") and wire.subscription(self.topic.name).startswith(said[1:]):
+            self._subscribers += 1 if said[:1] == b"\1" else -1
+            return said[:1] == b"\1"
+        self.refused += by_a_reader
+        return False
+
+    def _says_too_much(self, connection: int) -> bool:
+        """Sense or not: ZeroMQ keeps what it has read until we look at it, and a subscription, whatever it is
+        to, for as long as its connection lasts."""
+        if (now := time.monotonic()) > self._patient_until:
+            self._said.clear()
+            self._patient_until = now + _PATIENCE_S
+        self._said[connection] += 1
+        if self._said[connection] < _MUCH:
+            return False
+        del self._said[connection]
+        return True
 
     def subscribers(self) -> int:
         """Readers that are connected now."""
