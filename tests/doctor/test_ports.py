@@ -3,6 +3,8 @@
 import socket
 from pathlib import Path
 
+import pytest
+
 from gripwire.doctor import ports
 from gripwire.doctor.listeners import Listener, listeners, sockets
 from gripwire.messages import Health
@@ -46,9 +48,8 @@ def test_proc_net_tcp_is_read_for_sockets_that_listen() -> None:
     assert sockets(table, range(7600, 7664)) == {7603: "555"}
 
 
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells")
 def test_the_process_that_holds_a_port_is_found_on_this_machine() -> None:
-    if not Path("/proc/net/tcp").exists():
-        return
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         (found,) = listeners(range(port, port + 1))

@@ -61,8 +61,8 @@ def _with_pillow(payload: "Buffer", columns: int) -> NDArray[np.uint8]:
 
 def fit(width: int, height: int, columns: int, lines: int) -> tuple[int, int]:
     """Columns and lines for a picture of that size in at most ``columns`` by ``lines`` characters."""
-    wide = min(columns, round(lines * _CELL * width / height))
-    return max(1, wide), max(1, min(lines, round(wide * height / width / _CELL)))
+    wide = max(1, min(columns, round(lines * _CELL * width / height)))
+    return wide, max(1, min(lines, round(wide * height / width / _CELL)))
 
 
 def shrink(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

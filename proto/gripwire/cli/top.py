@@ -41,7 +41,7 @@ def top(
             beats = _beats(survey)
             if as_json:
                 options.emit({"services": [_row(beat) for beat in beats]})
-            else:
+            elif beats:
                 console.print(_table(beats))
             if not beats:
                 raise UserError(_nobody(settings))

@@ -104,6 +104,7 @@ def screen(
     """As much as a terminal of that size holds: topics first, then services, then what changed last."""
     stack = f"gripwire on ports {topics.port_base} to {topics.port_base + 63}"
     head = Text.assemble((stack, "bold"), f"   {_time(time.time())}   ", ("q leaves", "dim"))
+    head.no_wrap = True
     parts: list[RenderableType] = [head, topic_table(survey, verdicts, width)]
     used = 2 + sum(not is_health(survey, name) for name in verdicts)
     services, unheard = service_table(survey, verdicts, width), silent_services(survey)
