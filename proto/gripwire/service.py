@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import zmq
+
 from gripwire import __version__, bus, control, logs
 from gripwire.errors import UserError
 from gripwire.messages import Command, EpisodeState, Health, Message, ModelState, Reply
@@ -36,6 +38,9 @@ IN_LOGS: dict[str, type[Message]] = {"episode": EpisodeState, "model": ModelStat
 """Topics that every service but their owner reads for its log lines, besides what it reads for itself."""
 
 RECORDER_GONE_S = 10.0
+
+MORE_MEMORY = "end other programs, or raise its limit (`ulimit -v`, a container's `mem_limit`)"
+"""What to do about it, to go on in a sentence."""
 
 EXIT_OK, EXIT_USER_ERROR, EXIT_BUG = 0, 1, 70
 
@@ -194,6 +199,8 @@ class _LogContext:
         """Take in what was said by now; cheap, never waits."""
         now = time.monotonic()
         for reader in self._readers:
+            if not int(reader.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                continue
             for received in reader.drain():
                 logs.context.see(received.message)
                 if isinstance(received.message, EpisodeState):
@@ -202,6 +209,11 @@ class _LogContext:
         # A recorder that records says so twice a second: this one is gone.
         if now - self._recording_since > RECORDER_GONE_S:
             logs.context.episode, self._recording_since = "", float("inf")
+
+    def tend(self) -> None:
+        """Once a second or so: connect anew where that is needed."""
+        for reader in self._readers:
+            reader.tend()
 
     def close(self) -> None:
         for reader in self._readers:
@@ -251,6 +263,7 @@ class Heartbeat:
             self._publisher.publish(self._beat())
             if ending:
                 return
+            context.tend()
             # Whoever subscribes between two beats gets the last one at once (the topic is latched): after
             # a restart the readers reconnect a moment later than the first beat.
             next_beat = time.monotonic() + BEAT_S
@@ -332,6 +345,11 @@ def run(name: str, settings: Settings, build: Callable[[Runtime], Service]) -> i
         code = EXIT_USER_ERROR
         runtime.last_error = str(e)
         log.error("%s", e)
+    except MemoryError as e:
+        setting_up = False
+        code = EXIT_USER_ERROR
+        runtime.last_error = f"{name} is out of memory ({e or 'no more is given'}): {MORE_MEMORY}"
+        log.error("%s", runtime.last_error)
     except Exception as e:
         setting_up = False
         code = EXIT_BUG

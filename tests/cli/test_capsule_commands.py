@@ -129,10 +129,8 @@ def test_a_death_is_saved_by_itself_with_what_followed(gripwire, topics: Topics,
     service = gripwire("capsule", "run")
     with _a_stack(topics), Publisher(topics["health/robot"]) as heart:
         assert heart.wait_for_subscriber(WAIT_S)
-        heart.publish(Health(valid=True, service="robot", state="ready"))
-        again = heart.publish(Health(valid=True, service="robot", state="starting")).model_copy()
-        again.boot, again.seq = "another process", 0
-        heart.play_back(again)
+        beat = heart.publish(Health(valid=True, service="robot", state="ready"))
+        heart.play_back(beat.model_copy(update={"state": "starting", "boot": "another process"}))
         _until("an automatic capsule", lambda: any(folder.glob("auto-*.mcap")))
     code, out, _ = _end(gripwire("capsule", "show", "--json"))
     inside = json.loads(out)

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from gripwire.cli import options
 from gripwire.errors import UserError
 from gripwire.messages import CapsuleState
 from gripwire.settings import Settings
+
+if TYPE_CHECKING:
+    from gripwire import control
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -103,24 +106,33 @@ def _ask(settings: Settings, note: str) -> Path:
         UserError: it could not be saved, in the service's words.
     """
     from gripwire import control
-    from gripwire.messages import CapsuleStatus, SaveCapsule
+    from gripwire.messages import SaveCapsule
 
     client = control.Client(settings.topics.control("capsule"), "capsule")
     try:
-        state: CapsuleState = client.ask(SaveCapsule(note=note))
-        name, deadline = state.saving, time.monotonic() + _SAVE_S
-        while state.saving == name and name:
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"{name} is not saved after {_SAVE_S:g} s; `gripwire capsule status` tells more"
-                )
-            time.sleep(0.1)
-            state = client.ask(CapsuleStatus())
+        _until_idle(client)  # one may have been begun by itself a moment ago
+        name = client.ask(SaveCapsule(note=note)).saving
+        state = _until_idle(client)
     finally:
         client.close()
     if state.failed:
         raise UserError(state.failed)
     return settings.data / "capsules" / Path(name or state.saved).name
+
+
+def _until_idle(client: "control.Client") -> CapsuleState:
+    """What the service says once it saves nothing."""
+    from gripwire.messages import CapsuleStatus
+
+    deadline = time.monotonic() + _SAVE_S
+    while (state := client.ask(CapsuleStatus())).saving:
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"{state.saving} is not saved after {_SAVE_S:g} s; `gripwire capsule status` tells more"
+            )
+        time.sleep(0.1)
+    assert isinstance(state, CapsuleState)
+    return state
 
 
 def _from_the_disk(settings: Settings, note: str, before: bool) -> Path:

@@ -3,7 +3,6 @@
 from gripwire.liveness import ALIVE_PERIODS
 from gripwire.messages import Health
 
-
 _UP = ("ready", "degraded")
 
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from gripwire.liveness import Liveness
-from gripwire.messages import EpisodeState, Health, Message, ModelState, Reward, RobotState, TrainerState
+from gripwire.messages import (
+    EpisodeState,
+    Health,
+    Message,
+    ModelState,
+    Reward,
+    RobotAction,
+    RobotState,
+    TrainerState,
+)
 from gripwire.metrics.sheet import Sheet
 from gripwire.topics import Topic, Topics
 
@@ -98,7 +107,8 @@ def _topic(sheet: Sheet, moment: Moment, topic: Topic) -> None:
         sheet.put("topic_declared_rate_hz", topic.rate_hz, topic=name)
         sheet.put("topic_rate_hz", verdict.rate_hz or 0.0, topic=name)
     last = moment.latest.get(name)
-    if alive and last and topic.rate_hz:
+    # (An action is repeated until there is another: its age is no delay.)
+    if alive and last and topic.rate_hz and not isinstance(last, RobotAction):
         sheet.put("topic_delay_seconds", (last.t_publish - last.t_capture) / 1e9, topic=name)
     sheet.put("topic_messages", moment.received.get(name, 0), topic=name)
     sheet.put("topic_lost", verdict.lost, topic=name)

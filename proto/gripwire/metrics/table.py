@@ -79,7 +79,7 @@ METRICS: dict[str, Spec] = {
     "episode_worst_skew_seconds": _gauge("Largest distance of a row's picture from the row's time."),
     "episodes_saved": _counter("Episodes made durable since the recorder started."),
     "episodes_recovered": _counter("Of those, episodes in which an earlier recorder was killed."),
-    "recording_left_seconds": _gauge("How long one can record until the disk is too full, at the present rate."),
+    "recording_left_seconds": _gauge("Recording until the disk is too full, at the present rate."),
     "session_episodes": _gauge("Episodes that the session is to have; 0 without a session."),
     "session_episodes_done": _gauge("Of those, how many there are."),
     # --- the trainer
