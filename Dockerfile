@@ -96,7 +96,7 @@ RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.
 FROM picture-layer AS torch-layer
 ARG TORCH
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache \
-    UV_TORCH_BACKEND=$([ "$TORCH" = cpu ] && echo cpu) /mnt/into_image.sh torch.txt
+    if [ "$TORCH" = cpu ]; then export UV_TORCH_BACKEND=cpu; fi; /mnt/into_image.sh torch.txt
 
 FROM picture-layer AS torch-gpu-layer
 RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh torch.txt
@@ -146,7 +146,7 @@ CMD ["trainer", "run"]
 
 # The bench draws its camera's pictures with Mesa's software OpenGL.
 FROM picture-layer AS sim
-RUN apt-get update -q && apt-get install -qy --no-install-recommends libegl1 libgl1-mesa-dri \
+RUN apt-get update -q && apt-get install -qy --no-install-recommends libegl1 libopengl0 libgl1-mesa-dri \
     && rm -rf /var/lib/apt/lists/*
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh sim.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt /mnt/into_image.sh gripwire gripwire_sim

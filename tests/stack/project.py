@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SIM = ("core", "camera", "robot-sim", "reward", "recorder", "trainer", "sim")
 """The Dockerfile's targets that the sim profile runs."""
+FILES = ("--file", "docker-compose.yml", "--file", "tests/stack/often.yml")
 UID = os.getuid() or 1000
 """Containers never run as root, also where the tests do."""
 
@@ -31,7 +32,7 @@ class Project:
     def compose(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> str:
         """`docker compose --profile sim ARGUMENTS`; what it printed."""
         done = subprocess.run(
-            ["docker", "compose", "--project-name", self.name, "--profile", "sim", *arguments],
+            ["docker", "compose", *FILES, "--project-name", self.name, "--profile", "sim", *arguments],
             cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout_s,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
