@@ -212,6 +212,18 @@ def test_nothing_to_save_and_a_name_that_is_taken_are_refused(
     assert [path.name for path in (stack.data / "capsules").iterdir() if path.suffix == ".tmp"] == []
 
 
+def test_a_capsule_that_does_not_fit_is_refused_before_it_is_begun(
+    make: Callable[..., Source], stack: Settings, folder: Path
+) -> None:
+    source = make()
+    source.rewards(5)
+    source.ring.close()
+    out = stack.data / "capsules" / "c.mcap"
+    with pytest.raises(UserError, match="does not fit on the disk"):
+        join.save(segments(folder), out, stack, "asked for", spare_mb=1e12)
+    assert [path.name for path in out.parent.iterdir()] == ["ring"]
+
+
 def test_settings_are_told_with_their_origin_and_without_secrets(tmp_path: Path) -> None:
     path = tmp_path / "gripwire.toml"
     path.write_text(

@@ -35,10 +35,12 @@ class Capsule:
     problems: list[str] = field(default_factory=list)
 
 
-def save(segments: Sequence[Path], out: Path, settings: Settings, why: str, note: str = "") -> Capsule:
+def save(
+    segments: Sequence[Path], out: Path, settings: Settings, why: str, note: str = "", spare_mb: float = 0.0
+) -> Capsule:
     """Join ``segments``, oldest first, into ``out``, with what was known when they were written.
 
-    ``why``: who or what asked for it; ``note``: a person's words.
+    ``why``: who or what asked for it; ``note``: a person's words; ``spare_mb``: what the disk must have left.
 
     Raises:
         UserError: there is nothing to save, ``out`` exists, or the disk has no room for it.
@@ -46,7 +48,7 @@ def save(segments: Sequence[Path], out: Path, settings: Settings, why: str, note
     make_folder(out.parent)
     if out.exists():
         raise UserError(f"{out} exists already and is never overwritten; choose another name")
-    _check_room(segments, out)
+    _check_room(segments, out, spare_mb)
     aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     aside.unlink(missing_ok=True)
     capsule = Capsule(out)
@@ -65,10 +67,10 @@ def save(segments: Sequence[Path], out: Path, settings: Settings, why: str, note
     return capsule
 
 
-def _check_room(segments: Sequence[Path], out: Path) -> None:
+def _check_room(segments: Sequence[Path], out: Path, spare_mb: float) -> None:
     needed = sum(path.stat().st_size for path in segments if path.exists())
     free = shutil.disk_usage(out.parent).free
-    if needed * 1.1 > free:
+    if needed * 1.1 + spare_mb * 2**20 > free:
         raise UserError(
             f"a capsule of {needed / 1e6:.0f} MB does not fit on the disk that holds {out.parent}, which has "
             f"{free / 1e6:.0f} MB left: free some space and ask again soon, before the ring moves on"

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 AUTO_EVERY_S = 600.0
 AUTO_KEPT = 3
 """Capsules that nobody asked for: older ones are removed. What a person saved never is."""
+_AUTO = "auto-"
 _AFTERMATH_S = 5.0
 """An automatic capsule waits so long: what followed a death tells as much as what went before."""
 
@@ -100,7 +101,10 @@ class CapsuleService:
         try:
             segments = self._keeper.hold()
             try:
-                capsule = join.save(segments, self._folder / name, self._runtime.settings, why, note)
+                out, settings = self._folder / name, self._runtime.settings
+                # What nobody asked for leaves the recorder its room.
+                spare_mb = self._floor_mb if name.startswith(_AUTO) else 0
+                capsule = join.save(segments, out, settings, why, note, spare_mb)
             finally:
                 self._keeper.release()
             log.info("saved %s: %.0f s, %s", name, capsule.seconds, why)
@@ -126,9 +130,9 @@ class CapsuleService:
         death, at = self._incident
         if death and now - at >= _AFTERMATH_S and not self._saving:
             self._incident, self._last_auto = ("", 0.0), now
-            for old in sorted(self._folder.glob("auto-*.mcap"))[: 1 - AUTO_KEPT]:
+            for old in sorted(self._folder.glob(f"{_AUTO}*.mcap"))[: 1 - AUTO_KEPT]:
                 old.unlink(missing_ok=True)
-            self._begin(time.strftime("auto-%Y%m%d-%H%M%S.mcap"), death)
+            self._begin(time.strftime(f"{_AUTO}%Y%m%d-%H%M%S.mcap"), death)
 
     def close(self, failed: bool) -> None:
         if self._saver:

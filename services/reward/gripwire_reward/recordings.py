@@ -107,7 +107,9 @@ def rescore(recording: Recording, scorer: Scorer, out: Path) -> Rescored:
     judge = Judge(scorer, camera_of(recording, scorer))
     rows: list[dict[str, Any]] = []
     recorded: dict[tuple[str, int], Reward] = {}
-    copy = RecordingFile(out, {"rescored_with": scorer.bundle.id}) if out.suffix == ".mcap" else None
+    # The copy's times are those of the recording, not of this machine's clock.
+    about = {"rescored_with": scorer.bundle.id, "host": "", "epoch_ns": ""}
+    copy = RecordingFile(out, about) if out.suffix == ".mcap" else None
     try:
         for one in recording.messages():
             if isinstance(one.message, Reward):
