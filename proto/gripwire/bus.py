@@ -4,9 +4,11 @@
 reader's pace. ``Queued`` keeps a deep queue, loses nothing within it, and says exactly what it lost.
 """
 
+import ctypes
 import math
 import os
 import socket
+import struct
 import sys
 import threading
 import time
@@ -145,7 +147,12 @@ def _hang_up(connection: int, port: int) -> None:
     """Cut a connection to this process's ``port``, given the file descriptor that ZeroMQ has it under."""
     # A copy: ZeroMQ may close its own at any moment, and the number then be another file's, hence the check.
     with suppress(OSError), socket.socket(fileno=os.dup(connection)) as peer:
-        if peer.getsockname()[1] == port:
+        if peer.getsockname()[1] != port:
+            return
+        if sys.platform == "linux":  # connect(2): AF_UNSPEC dissolves it, with all that waits to be read
+            nowhere = struct.pack("H14x", socket.AF_UNSPEC)
+            ctypes.CDLL(None).connect(peer.fileno(), nowhere, len(nowhere))
+        else:
             peer.shutdown(socket.SHUT_RDWR)
 
 
@@ -176,7 +183,10 @@ class Publisher[M: Message]:
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._socket.setsockopt(zmq.SNDHWM, topic.depth)  # set before bind: later it would do nothing
         self._socket.setsockopt(zmq.MAXMSGSIZE, 1024)  # all that readers send is subscriptions
-        self._socket.setsockopt(zmq.RCVHWM, _EVENTS_AT_ONCE)
+        # Between the kernel and us ZeroMQ takes in all that is there, without a limit, for as long as its own
+        # thread brings more: that must be a trickle, and little of it be left when we hang up on somebody.
+        self._socket.setsockopt(zmq.RCVHWM, 10)
+        self._socket.setsockopt(zmq.RCVBUF, 8192)
         bind(self._socket, topic.binds, f"topic `{topic.name}`")
 
     def publish(self, message: M, payload: wire.Buffer | None = None) -> M:
