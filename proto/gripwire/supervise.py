@@ -187,6 +187,8 @@ class Supervisor:
             log.info("%s has ended by itself", child.process.service)
             return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if code == -signal.SIGKILL:  # which the kernel sends when memory runs out
+            how += " (unless somebody did that, the memory it may use ran out: see `dmesg`)"
         if wait is None:
             child.start_at, child.given_up = None, True
             log.error("%s %s too often and is left alone: %s", child.process.service, how, child.last_words())

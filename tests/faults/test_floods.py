@@ -131,6 +131,7 @@ def test_a_flood_of_subscriptions_leaves_the_publisher_its_rate(running: Stack, 
     table.note(
         f"somebody subscribes to {topic} and unsubscribes as fast as they can, for {FOR_S:g} s",
         "the publisher hangs up on them, keeps its rate and memory; other readers lose nothing",
-        f"{sent[0] / FOR_S:.0f} a second, hung up on {sent[1] - 1} times; {rate:.1f} Hz ({usual:.1f} before), nothing lost; "
+        f"{sent[0] / FOR_S:.0f} a second, hung up on {sent[1] - 1} times; {rate:.1f} Hz ({usual:.1f} before), "
+        "nothing lost; "
         f"memory {growth:+.1f} MiB",
     )

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from gripwire import control, names
 from gripwire.errors import UserError
 from gripwire.messages import Command, Done, Offer, ReadBundle, Reply, Train, TrainerState
-from gripwire.service import Runtime
+from gripwire.service import MORE_MEMORY, Runtime
 from gripwire_trainer import contained
 from gripwire_trainer.settings import BACKBONES, OF_THE_MACHINE, TrainerSettings
 from gripwire_trainer.task import Task
@@ -141,8 +141,11 @@ class TrainerService:
             self._finish(error=str(e))
             self._runtime.problem("job", str(e))
         except Exception as e:  # a job that breaks must not take the service with it
-            self._finish(error=f"{type(e).__name__}: {e}")
-            self._runtime.problem("job", f"training failed: {type(e).__name__}: {e}")
+            error = f"{type(e).__name__}: {e}"
+            if _is_out_of_memory(e):
+                error = f"training is out of memory ({error[:200]}): {MORE_MEMORY}, or lower `batch`"
+            self._finish(error=error)
+            self._runtime.problem("job", f"training failed: {error}")
 
     def _run(self, task: Task, offer: Callable[[str], None] | None) -> Any:
         """Train here, or in a container; what came of it."""
@@ -184,3 +187,9 @@ class TrainerService:
             self._container.stop()
         if self._thread:
             self._thread.join(timeout=10)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """PyTorch and ONNX Runtime say so in words of their own."""
+    words = ("can't allocate memory", "out of memory", "bad_alloc", "Cannot allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
