@@ -1,25 +1,28 @@
-"""The bus against a bare pyzmq pair carrying the same bytes: how much a hop costs.
+"""The bus against a bare pyzmq pair carrying the same bytes, and with keys: how much a hop costs.
 
-Both run in one go, turn by turn, each between two processes on loopback. One JSON line per figure.
+All run in one go, turn by turn, each between two processes on loopback. One JSON line per figure.
 """
 
 import json
 import multiprocessing
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import zmq
 
-from gripwire import clock
+from gripwire import clock, keys
 from gripwire.bus import Publisher, Queued
 from gripwire.messages import Frame, Reward
-from gripwire.topics import Topics
+from gripwire.topics import Topic, Topics
 
 BASE = 26000
 ROUNDS, MESSAGES, PERIOD_S = 15, 200, 0.005
-FRAME_BYTES = 40_000  # a 640x480 JPEG of the gripper camera
+CASES = (("reward", 0), ("camera/gripper_cam", 40_000), ("camera/gripper_cam", 640 * 480 * 3))
+"""Topic and bytes of the payload: none, a 640x480 JPEG of the gripper camera, the same as RGB8."""
 
 
 def _pace(send: Callable[[], None]) -> None:
@@ -30,13 +33,17 @@ def _pace(send: Callable[[], None]) -> None:
         send()
 
 
-def _publish(name: str, base: int) -> None:
-    topic = Topics(base)[name]
-    payload = bytes(FRAME_BYTES) if name.startswith("camera") else None
+def _publish(name: str, size: int, base: int, folder: Path | None) -> None:
+    topic = _topic(name, base, folder)
+    payload = bytes(size) if size else None
     with Publisher(topic) as publisher:
         publisher.wait_for_subscriber(10)
         _pace(lambda: publisher.publish(_message(name), payload) and None)
         time.sleep(0.3)  # the last ones are on their way
+
+
+def _topic(name: str, base: int, folder: Path | None) -> Topic:
+    return Topics(base, keys=keys.load(folder) if folder else None)[name]
 
 
 def _message(name: str) -> Any:
@@ -55,11 +62,11 @@ def _publish_bare(size: int, port: int) -> None:
     time.sleep(0.3)
 
 
-def hop(name: str, base: int) -> float:
-    """Median milliseconds from `publish` to a decoded message in another process."""
-    sender = multiprocessing.Process(target=_publish, args=(name, base))
+def hop(name: str, size: int, base: int, folder: Path | None = None) -> float:
+    """Median milliseconds from `publish` to a decoded message in another process; ``folder``: of keys."""
+    sender = multiprocessing.Process(target=_publish, args=(name, size, base, folder))
     times = []
-    topic = Topics(base)[name]
+    topic = _topic(name, base, folder)
     with Queued(topic, topic.message) as reader:
         sender.start()
         while len(times) < MESSAGES and (received := reader.receive(10)):
@@ -86,17 +93,26 @@ def bare_hop(size: int, port: int) -> float:
 
 def main() -> None:
     multiprocessing.set_start_method("spawn")
-    for name, size in (("reward", 600), ("camera/gripper_cam", FRAME_BYTES + 400)):
-        ours, bare = [], []
-        for i in range(ROUNDS):
-            ours.append(hop(name, BASE + 64 * i))
-            bare.append(bare_hop(size, BASE + 1000 + i))
-        figure = {
-            "figure": f"bus hop, {name}", "gripwire_ms": round(statistics.median(ours), 3),
-            "bare_pyzmq_ms": round(statistics.median(bare), 3),
-            "ratio": round(statistics.median(o / b for o, b in zip(ours, bare, strict=True)), 2),
-        }  # fmt: skip
-        print(json.dumps(figure), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        keys.create(Path(folder))
+        for name, size in CASES:
+            _measure(name, size, Path(folder))
+
+
+def _measure(name: str, size: int, folder: Path) -> None:
+    ours, bare, locked = [], [], []
+    for i in range(ROUNDS):
+        ours.append(hop(name, size, BASE + 64 * i))
+        bare.append(bare_hop(size + 600, BASE + 1000 + i))
+        locked.append(hop(name, size, BASE + 2000 + 64 * i, folder))
+    figure = {
+        "figure": f"bus hop, {name}, {size} bytes", "gripwire_ms": round(statistics.median(ours), 3),
+        "bare_pyzmq_ms": round(statistics.median(bare), 3),
+        "with_keys_ms": round(statistics.median(locked), 3),
+        "ratio": round(statistics.median(o / b for o, b in zip(ours, bare, strict=True)), 2),
+        "keys_ratio": round(statistics.median(k / o for k, o in zip(locked, ours, strict=True)), 2),
+    }  # fmt: skip
+    print(json.dumps(figure), flush=True)
 
 
 if __name__ == "__main__":

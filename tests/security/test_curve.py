@@ -1,5 +1,6 @@
 """Who may come in: keys on real sockets."""
 
+import json
 import os
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from gripwire.bus import Latest, Publisher, Queued
 from gripwire.client import RewardStream, RewardTimeout
 from gripwire.control import Client
 from gripwire.errors import UserError
-from gripwire.messages import Done, Hold, Label, Reward
+from gripwire.messages import Done, Hold, Label, ModelState, Reward
 from gripwire.settings import Settings, load
 from gripwire.topics import Endpoint, Topic
+from tests.helpers import run_here
 from tests.security.conftest import WAIT_S, Machine, Serve, acquaint
 from tests.security.wiretap import Wiretap
 
@@ -199,6 +201,19 @@ def test_the_reward_stream_says_why_it_gets_nothing(robot_pc: Settings, machine:
             pytest.raises(RewardTimeout, match=r"no reward within 2 s: .*asks for keys"),
         ):
             stream.latest()
+
+
+def test_the_commands_that_look_at_the_bus_say_why_they_see_nothing(
+    robot_pc: Settings, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = machine("bare", with_keys=False)
+    with Publisher[Reward](robot_pc.topics["reward"]), Publisher[ModelState](robot_pc.topics["model"]):
+        shown = run_here(["topics"], bare.environment(), capsys)
+        assert "asks for keys, and this data folder has none" in " ".join(shown.stdout.split())
+        rows = json.loads(run_here(["topics", "--json"], bare.environment(), capsys).stdout)["topics"]
+        assert "asks for keys" in next(row["barred"] for row in rows if row["topic"] == "reward")
+        status = run_here(["reward", "status"], bare.environment(), capsys)
+        assert status.returncode == 1 and "asks for keys" in status.stderr
 
 
 def test_a_command_says_why_it_was_not_asked(robot_pc: Settings, machine: Machine, serve: Serve) -> None:

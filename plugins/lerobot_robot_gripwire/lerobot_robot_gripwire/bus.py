@@ -37,7 +37,7 @@ def fresh[M: Message](
             return newest
         left = deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError(problem)
+            raise TimeoutError(reader.barred or problem)
         newest = reader.wait(left, after=newest) or newest
 
 

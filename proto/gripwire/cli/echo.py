@@ -80,7 +80,8 @@ def _show(topic: Topic, n: int | None, console: Console) -> None:
             if received is None:
                 if seen is None and not warned and time.monotonic() - since > 3:
                     warned = True
-                    typer.echo(f"waiting for `{topic.name}` at {topic.endpoint}: nothing yet", err=True)
+                    why = latest.barred or f"at {topic.endpoint}: nothing yet"
+                    typer.echo(f"waiting for `{topic.name}` {why}", err=True)
                 continue
             seen = received
             begun = time.monotonic()

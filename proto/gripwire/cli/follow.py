@@ -37,4 +37,5 @@ def follow(topic: Topic, n: int | None = None) -> Iterator[Received[Message]]:
                 yield received
             elif not seen and not warned and time.monotonic() - since > 3:
                 warned = True
-                typer.echo(f"waiting for `{topic.name}` at {topic.endpoint}: nothing yet", err=True)
+                why = reader.barred or f"at {topic.endpoint}: nothing yet"
+                typer.echo(f"waiting for `{topic.name}` {why}", err=True)

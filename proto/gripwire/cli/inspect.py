@@ -66,7 +66,7 @@ def _print(survey: Survey, verdicts: dict[str, Liveness]) -> None:
         "",
         watching.service_table(survey, verdicts, width),
     ]
-    for part in [*parts, watching.silent_services(survey)]:
+    for part in [*parts, watching.shut_out(survey) or watching.silent_services(survey)]:
         console.print(part)
 
 
@@ -75,7 +75,7 @@ def _row(survey: Survey, name: str, verdict: Liveness) -> dict[str, Any]:
     return {
         "topic": topic.name, "message": topic.message.__name__, "owner": topic.owner,
         "endpoint": topic.endpoint, "declared_hz": topic.rate_hz, "latched": topic.latched, **asdict(verdict),
-        "refused": reader.refused, "refusal": reader.refusal,
+        "refused": reader.refused, "refusal": reader.refusal, "barred": reader.barred,
     }  # fmt: skip
 
 

@@ -107,7 +107,8 @@ def screen(
     head.no_wrap = True
     parts: list[RenderableType] = [head, topic_table(survey, verdicts, width)]
     used = 2 + sum(not is_health(survey, name) for name in verdicts)
-    services, unheard = service_table(survey, verdicts, width), silent_services(survey)
+    services = service_table(survey, verdicts, width)
+    unheard = shut_out(survey) or silent_services(survey)
     if used + services.row_count + 3 <= height:
         parts += [Text(""), services, unheard]
         used += 3 + services.row_count
@@ -170,6 +171,13 @@ def silent_services(survey: Survey) -> Text:
         n.removeprefix("health/") for n in survey.meters if is_health(survey, n) and n not in survey.latest
     ]
     return Text(f"not heard: {', '.join(names)}" if names else "", "dim", no_wrap=True, overflow="ellipsis")
+
+
+def shut_out(survey: Survey) -> Text:
+    """Why topics are not heard where that is the keys' fault, with the remedy; empty where it is not."""
+    reasons = [reader.barred for reader in survey.readers.values() if reader.barred]
+    more = f" (and {len(reasons) - 1} topics more)" if len(reasons) > 1 else ""
+    return Text(f"{reasons[0]}{more}" if reasons else "", "red")
 
 
 def _table(columns: tuple[str, ...], width: int, more: str) -> Table:

@@ -164,7 +164,8 @@ def status(
         state, last = model.wait(3.0), reward.wait(1.0)
     if state is None:
         raise UserError(
-            f"no reward service at {topics['model'].endpoint}; start it with `gripwire reward run` or "
+            model.barred
+            or f"no reward service at {topics['model'].endpoint}; start it with `gripwire reward run` or "
             "`gripwire up`"
         )
     valid = last is not None and last.message.valid
