@@ -36,7 +36,11 @@ class Figures:
     @classmethod
     def of(cls, times: list[float]) -> "Figures":
         """At least one is needed."""
-        return cls(median(times), quantiles(times, n=10, method="inclusive")[8] if len(times) > 1 else times[0], max(times))
+        return cls(
+            median(times),
+            quantiles(times, n=10, method="inclusive")[8] if len(times) > 1 else times[0],
+            max(times),
+        )
 
 
 def stages(received: Received[Message]) -> dict[str, float]:
