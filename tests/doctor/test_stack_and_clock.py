@@ -37,6 +37,15 @@ def test_versions_that_differ_are_named() -> None:
     assert same.level == "ok" and other.level == "warn" and "robot runs 0.0.9" in other.text
 
 
+def test_two_services_on_two_versions_of_one_engine_are_named() -> None:
+    beats = {
+        "reward": _beat(versions={"onnxruntime": "1.20", "python": "3.12.1"}),
+        "trainer": _beat("trainer", versions={"onnxruntime": "1.19", "python": "3.12.4", "torch": "2.9"}),
+    }
+    (found,) = stack.engines(beats)
+    assert found.level == "warn" and found.text == "onnxruntime is 1.20 in reward, 1.19 in trainer"
+
+
 def test_a_part_of_a_stack_says_what_is_missing_and_how_to_start_it(here) -> None:
     half = here({"reward": _beat()})
     (found,) = stack.silent(half)

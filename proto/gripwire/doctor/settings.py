@@ -15,6 +15,8 @@ MODELS = {
     "trainer": "gripwire_trainer.settings:TrainerSettings",
     "sim": "gripwire_sim.settings:SimSettings",
     "cameras": "gripwire_camera.settings:Camera",
+    "capsule": "gripwire.capsule.settings:Capsule",
+    "metrics": "gripwire.metrics.settings:Metrics",
 }
 """Section to its model; those of services that are not installed here are not looked at."""
 

@@ -59,8 +59,26 @@ def versions(beats: dict[str, Health], ours: str) -> Iterator[Finding]:
             "versions", "warn", f"gripwire here is {ours}, but {told}",
             "stop the stack, bring all machines and images to one version, start it again",
         )  # fmt: skip
-        return
-    yield Finding("versions", "ok", f"every service runs gripwire {ours}, as installed here")
+    else:
+        yield Finding("versions", "ok", f"every service runs gripwire {ours}, as installed here")
+    yield from engines(beats)
+
+
+def engines(beats: dict[str, Health]) -> Iterator[Finding]:
+    """Whether services that build on the same package have the same one: what is trained by one engine and
+    served by another may score otherwise. Pure."""
+    found: dict[str, dict[str, str]] = {}
+    for name, beat in beats.items():
+        for package, version in beat.versions.items():
+            if package not in ("gripwire", "python"):
+                found.setdefault(package, {})[name] = version
+    for package, by_service in found.items():
+        if len(set(by_service.values())) > 1:
+            told = ", ".join(f"{version} in {name}" for name, version in by_service.items())
+            yield Finding(
+                "versions", "warn", f"{package} is {told}",
+                "install all services from one requirements.lock (`make install`), or build all images anew",
+            )  # fmt: skip
 
 
 def hosts(beats: dict[str, Health], ours: str) -> Iterator[Finding]:
