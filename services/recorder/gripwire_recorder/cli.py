@@ -218,7 +218,9 @@ def status(
     ):
         health = beats.wait(3.0)
         if health is None:
-            raise UserError("no recorder is running here; `gripwire recorder run` starts one")
+            raise UserError(
+                states.barred or "no recorder is running here; `gripwire recorder run` starts one"
+            )
         latest = states.wait(1.0)
     state = latest.message if latest else None
     if json:

@@ -53,7 +53,9 @@ def record_session(
     with Latest(settings.topics["episode"], EpisodeState) as states:
         known = states.wait(3.0)  # the topic is latched: it comes at once
         if known is None:
-            raise UserError("no recorder is running here; `gripwire recorder run` starts one")
+            raise UserError(
+                states.barred or "no recorder is running here; `gripwire recorder run` starts one"
+            )
         plan = StartSession(
             task=task, dataset=dataset, episodes=episodes, seconds=seconds, reset_seconds=reset_seconds,
             append=append, success=success,

@@ -65,6 +65,7 @@ def run(
 @app.command()
 def reset(
     config: options.Config = None,
+    data: options.Data = None,
     port_base: options.PortBase = None,
     jitter_xy: Annotated[
         float | None, typer.Option(metavar="M", help="Metres to stray in x and y; 0.01, 0: not at all.")
@@ -85,7 +86,7 @@ def reset(
     from gripwire.messages import Reset
     from gripwire_robot import client
 
-    settings = options.load(config, None, port_base)
+    settings = options.load(config, data, port_base)
     command = Reset(
         seconds=seconds, tip=_point(tip), jitter_xy=jitter_xy, jitter_z=jitter_z, seed=seed, by=by
     )  # fmt: skip
@@ -115,24 +116,31 @@ def _point(text: str | None) -> tuple[float, float, float] | None:
 
 
 @app.command()
-def hold(config: options.Config = None, port_base: options.PortBase = None) -> None:
+def hold(
+    config: options.Config = None, data: options.Data = None, port_base: options.PortBase = None
+) -> None:
     """Torque on, keep the present pose."""
     from gripwire.messages import Hold
 
-    typer.echo(_ask(options.load(config, None, port_base), Hold()).text)
+    typer.echo(_ask(options.load(config, data, port_base), Hold()).text)
 
 
 @app.command()
-def release(config: options.Config = None, port_base: options.PortBase = None) -> None:
+def release(
+    config: options.Config = None, data: options.Data = None, port_base: options.PortBase = None
+) -> None:
     """Torque off: the arm goes limp, so hold it."""
     from gripwire.messages import Release
 
-    typer.echo(_ask(options.load(config, None, port_base), Release()).text)
+    typer.echo(_ask(options.load(config, data, port_base), Release()).text)
 
 
 @app.command()
 def status(
-    config: options.Config = None, port_base: options.PortBase = None, json: options.Json = False
+    config: options.Config = None,
+    data: options.Data = None,
+    port_base: options.PortBase = None,
+    json: options.Json = False,
 ) -> None:
     """Joints, temperatures, faults; exit code 0 only when the state is valid."""
     from gripwire.bus import Latest
@@ -140,11 +148,13 @@ def status(
     from gripwire.messages import Health
     from gripwire_robot import client
 
-    topics = options.load(config, None, port_base).topics
+    topics = options.load(config, data, port_base).topics
     with client.readers(topics) as (states, actions), Latest(topics["health/robot"], Health) as beats:
         health, state, action = beats.wait(2.5), states.wait(1.0), actions.wait(1.0)
     if health is None:
-        raise UserError("the robot service is not running: start it with `gripwire robot run`")
+        raise UserError(
+            beats.barred or "the robot service is not running: start it with `gripwire robot run`"
+        )
     if json:
         told = {"health": health, "state": state, "action": action}
         options.emit({name: t.message.model_dump() if t else None for name, t in told.items()})

@@ -30,6 +30,7 @@ class OnOff(StrEnum):
 
 def drive(
     config: options.Config = None,
+    data: options.Data = None,
     port_base: options.PortBase = None,
     *,
     by: Name,
@@ -39,29 +40,33 @@ def drive(
     """Take the arm for NAME, whose goals alone are obeyed then; again after it was stopped."""
     from gripwire.messages import Drive
 
-    typer.echo(_ask(options.load(config, None, port_base), Drive(by=by, lease_s=lease_s, force=force)).text)
+    typer.echo(_ask(options.load(config, data, port_base), Drive(by=by, lease_s=lease_s, force=force)).text)
 
 
-def yield_(config: options.Config = None, port_base: options.PortBase = None, *, by: Name) -> None:
+def yield_(
+    config: options.Config = None, data: options.Data = None, port_base: options.PortBase = None, *, by: Name
+) -> None:
     """Let go of the arm for NAME; it stays where it was sent."""
     from gripwire.messages import Yield
 
-    typer.echo(_ask(options.load(config, None, port_base), Yield(by=by)).text)
+    typer.echo(_ask(options.load(config, data, port_base), Yield(by=by)).text)
 
 
 def intervene(
     switch: Annotated[OnOff, typer.Argument(help="on: the leader takes over; off: it gives the arm back.")],
     config: options.Config = None,
+    data: options.Data = None,
     port_base: options.PortBase = None,
 ) -> None:
     """Take over from a policy by the leader arm, or give the arm back."""
     from gripwire.messages import Intervene
 
-    typer.echo(_ask(options.load(config, None, port_base), Intervene(on=switch is OnOff.ON)).text)
+    typer.echo(_ask(options.load(config, data, port_base), Intervene(on=switch is OnOff.ON)).text)
 
 
 def teleop(
     config: options.Config = None,
+    data: options.Data = None,
     port_base: options.PortBase = None,
     by: By = "",
     json: options.Json = False,
@@ -74,7 +79,7 @@ def teleop(
     from gripwire.errors import UserError
     from gripwire.messages import Teleoperate
 
-    settings = options.load(config, None, port_base)
+    settings = options.load(config, data, port_base)
     robot = _client(settings)
     typer.echo(robot.ask(Teleoperate(on=True, by=by)).text, err=json)
     summary, why = {}, ""

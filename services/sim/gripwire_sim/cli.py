@@ -80,6 +80,7 @@ def plug(
 def reset(
     seed: Seed = 0,
     config: options.Config = None,
+    data: options.Data = None,
     port_base: options.PortBase = None,
     as_json: options.Json = False,
 ) -> None:
@@ -87,7 +88,7 @@ def reset(
     from gripwire import control
     from gripwire.messages import Bench, ResetBench
 
-    settings = options.load(config, None, port_base)
+    settings = options.load(config, data, port_base)
     bench: Bench = control.request(settings.topics.control("sim"), "sim", ResetBench(seed=seed))
     if as_json:
         options.emit(bench.model_dump())
@@ -108,13 +109,14 @@ def fault(
         ),
     ] = None,
     config: options.Config = None,
+    data: options.Data = None,
     port_base: options.PortBase = None,
 ) -> None:
     """Break something at a running bench."""
     from gripwire import control
     from gripwire.messages import Done, Fault
 
-    settings = options.load(config, None, port_base)
+    settings = options.load(config, data, port_base)
     usual = {FaultName.CORRUPT: 0.05, FaultName.LAMP: 0.3, FaultName.SUPPLY: 12.0}
     much = usual.get(what, 0.0) if value is None else value
     done: Done = control.request(
@@ -130,6 +132,7 @@ def leader(
     ],
     seconds: Annotated[float, typer.Option(help="How long the hand takes.")] = 1.0,
     config: options.Config = None,
+    data: options.Data = None,
     port_base: options.PortBase = None,
 ) -> None:
     """Be the hand that moves the bench's leader arm; joints that are not named stay."""
@@ -141,7 +144,7 @@ def leader(
         wanted = {joint: float(value) for joint, value in (text.split("=") for text in position)}
     except ValueError:
         raise UserError(f"{' '.join(position)}: write each joint as in wrist_roll=30") from None
-    settings = options.load(config, None, port_base)
+    settings = options.load(config, data, port_base)
     command = MoveLeader(position=wanted, seconds=seconds)
     done: Done = control.request(settings.topics.control("sim"), "sim", command)
     typer.echo(done.text)
@@ -152,11 +155,12 @@ def demonstrate(
     kind: Annotated[KindName, typer.Option(help="What to do.")] = KindName.GRASP_HOLD,
     seed: Seed = 0,
     config: options.Config = None,
+    data: options.Data = None,
     port_base: options.PortBase = None,
     as_json: options.Json = False,
 ) -> None:
     """Perform one scripted episode through a running bench and robot service, and say what came of it."""
-    settings = options.load(config, None, port_base)
+    settings = options.load(config, data, port_base)
     from gripwire import clock
     from gripwire_sim import truth
     from gripwire_sim.session import Session

@@ -131,7 +131,8 @@ class Watch:
         received = self._model.get() or self._model.wait(2.0)
         if received is None:
             raise UserError(
-                f"no reward service at {self.settings.topics['model'].endpoint}, so it was not offered; "
+                self._model.barred
+                or f"no reward service at {self.settings.topics['model'].endpoint}, so it was not offered; "
                 f"start one, then `gripwire reward swap {result.bundle.id}`"
             )
         serving = received.message.serving
