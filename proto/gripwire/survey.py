@@ -1,6 +1,7 @@
 """Listens to many topics from one thread and meters each."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 import zmq
 
@@ -38,7 +39,8 @@ class Survey:
                     reader.tend()
             for socket, _ in ready:
                 name = self._by_socket[socket]
-                for received in self.readers[name].drain():
+                # At most what its queue holds: a flood must not keep us from the others, nor from the end.
+                for received in islice(self.readers[name].drain(), self.meters[name].topic.depth):
                     self.meters[name].see(received)
                     self.latest[name] = received.message
                     arrived.append((name, received))
