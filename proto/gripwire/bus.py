@@ -83,18 +83,20 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, what: str) -> None:
             raise UserError(f"{what} cannot use {endpoint}: {why}; check `bind` in gripwire.toml") from e
 
 
-_SILENT_S = 3.0
-"""A peer from which not even a heartbeat came for so long is gone, whatever TCP still hopes for."""
+def stay_in_touch(socket: zmq.Socket[bytes], rate_hz: float | None) -> None:
+    """Before ``connect``: try again soon where the network drops everything without a word, and notice that
+    it does on a topic that may be silent by right.
 
-
-def keep_alive(socket: zmq.Socket[bytes]) -> None:
-    """Before ``connect``: notice on both sides when the network drops everything without a word, throw away
-    what waits to be sent by then, which would come as new hours later, and try again soon."""
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, milliseconds(_SILENT_S))
-    socket.setsockopt(zmq.HEARTBEAT_TTL, milliseconds(_SILENT_S))  # the other side's patience
+    Not by ZeroMQ's own heartbeats: with them libzmq 4.3.5 aborts the process of a reader whose queue is full
+    (its issue 3937).
+    """
     socket.setsockopt(zmq.CONNECT_TIMEOUT, 1000)  # TCP alone would try again after 1, 3, 7, 15, ... seconds
     socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
+    if rate_hz is None:
+        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 3)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 1)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
 
 
 def connect(socket: zmq.Socket[bytes], endpoint: Endpoint) -> None:
@@ -310,6 +312,7 @@ class Publisher[M: Message]:
 
 
 _BARRED_S = 3.0
+_SILENT_S = 3.0
 _RECONNECT_S = 0.1
 """How soon ZeroMQ tries again to reach a publisher: readers should be back before its first message."""
 
@@ -373,34 +376,42 @@ class Subscription:
         self._server = topic.endpoint.server
         self._cut_at: float | None = None
         self._tried_at = 0.0
+        # A topic with a rate that is silent for so long may be cut off, and neither side know.
+        self._silent_s = max(_SILENT_S, 5 / topic.rate_hz) if topic.rate_hz else math.inf
+        self._heard_at = time.monotonic()
         self.socket = context().socket(zmq.SUB)
         # Every option before connect: set afterwards they silently do nothing.
         self.socket.setsockopt(zmq.RCVHWM, depth)
         self.socket.setsockopt(zmq.MAXMSGSIZE, topic.max_bytes)
         self.socket.setsockopt(zmq.RECONNECT_IVL, milliseconds(_RECONNECT_S))
-        keep_alive(self.socket)
+        stay_in_touch(self.socket, topic.rate_hz)
         self.socket.setsockopt(zmq.SUBSCRIBE, wire.subscription(topic.name))
         self._monitor = monitor(self.socket, zmq.EVENT_DISCONNECTED | _HANDSHAKE)
         connect(self.socket, self._endpoint)
 
     def receive(self, timeout_s: float) -> list[bytes] | None:
         """The parts of the next message; None when none arrived within ``timeout_s``."""
-        try:
+        parts = self._receive(timeout_s)
+        if parts is None:
+            self.revive()
+        else:
+            self._heard_at = time.monotonic()
+        return parts
+
+    def _receive(self, timeout_s: float) -> list[bytes] | None:
+        with suppress(zmq.Again):
             return self.socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            pass
         if timeout_s > 0:
             # Waiting in `recv` itself: a poll before it would delay what has just arrived.
             self.socket.setsockopt(zmq.RCVTIMEO, milliseconds(timeout_s))
-            try:
+            with suppress(zmq.Again):
                 return self.socket.recv_multipart()
-            except zmq.Again:
-                pass
-        self.revive()
         return None
 
     def revive(self) -> None:
-        """Connect anew after a refusal. Cheap; only while nothing waits to be received: it would be lost."""
+        """Connect anew after a refusal, or after a silence: what the other side still holds for us is thrown
+        away then, which would come as new hours later. Cheap; only while nothing waits to be received: it
+        would be lost."""
         now = time.monotonic()
         while (event := next_event(self._monitor)) is not None:
             if event & _HANDSHAKE_FAILED:
@@ -417,8 +428,14 @@ class Subscription:
         told = bool(self.barred) and self._endpoint.server != self._server  # of another key to expect
         if told or (self._cut_at is not None and now - self._cut_at > 2 * _RECONNECT_S):
             self._cut_at, self._tried_at, self._server = None, now, self._endpoint.server
-            self.socket.disconnect(self._endpoint)
-            connect(self.socket, self._endpoint)
+            self._connect_anew()
+        elif now - self._heard_at > self._silent_s:
+            self._heard_at = now
+            self._connect_anew()
+
+    def _connect_anew(self) -> None:
+        self.socket.disconnect(self._endpoint)
+        connect(self.socket, self._endpoint)
 
     def close(self) -> None:
         self.socket.disable_monitor()

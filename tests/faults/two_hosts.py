@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def host_a(cut_s: float) -> None:
 
 
 class Reading:
-    """Counts what comes, and asks."""
+    """Counts what comes, in a thread, and asks."""
 
     def __init__(self) -> None:
         from gripwire.bus import Queued
@@ -166,37 +167,42 @@ class Reading:
         topics = Topics(BASE, hosts={"default": A})
         self.reader = Queued(topics["reward"], Reward)
         self.client = Client(topics.control("reward"), "reward")
-        self.first = self.last = -1
-        self.ages: list[float] = []
+        self.first = self.last = self.after_silence = -1
+        self.greatest_age_ms, self._heard = 0.0, time.monotonic()
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, daemon=True).start()
 
-    def _next(self, timeout_s: float) -> int | None:
-        received = self.reader.receive(timeout_s)
-        if received is None:
-            return None
-        self.last = received.message.seq
-        self.first = self.first if self.first >= 0 else self.last
-        self.ages.append(received.age_ms())
-        return self.last
+    def _run(self) -> None:
+        while True:
+            received = self.reader.receive(0.2)
+            with self._changed:
+                if received is not None:
+                    self.last, self._heard = received.message.seq, time.monotonic()
+                    self.first = self.first if self.first >= 0 else self.last
+                    self.after_silence = self.after_silence if self.after_silence >= 0 else self.last
+                    self.greatest_age_ms = max(self.greatest_age_ms, received.age_ms())
+                self._changed.notify_all()
+
+    def _until(self, what: Callable[[], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(what, WAIT_S), "it does not come back"
 
     def silent(self) -> dict[str, Any]:
-        while self._next(0.5) is not None:
-            pass
+        self._until(lambda: time.monotonic() - self._heard > 0.5)
+        self.after_silence = -1
         return {}
 
     def back(self) -> dict[str, Any]:
-        seq = self._next(WAIT_S)
-        assert seq is not None, "it does not come back"
-        return {"first": seq}
+        self._until(lambda: self.after_silence >= 0)
+        return {"first": self.after_silence}
 
     def upto(self, seq: int) -> dict[str, Any]:
-        deadline = time.monotonic() + WAIT_S
-        while self.last < seq:
-            assert time.monotonic() < deadline
-            self._next(1.0)
-        reader = self.reader
-        return {"received": reader.received, "lost": reader.gaps.lost, "refused": reader.refused,
-                "span": self.last - self.first + 1, "restarts": reader.gaps.restarts,
-                "greatest_age_ms": max(self.ages)}  # fmt: skip
+        self._until(lambda: self.last >= seq)
+        with self._changed:
+            reader = self.reader
+            return {"received": reader.received, "lost": reader.gaps.lost, "refused": reader.refused,
+                    "span": self.last - self.first + 1, "restarts": reader.gaps.restarts,
+                    "greatest_age_ms": self.greatest_age_ms}  # fmt: skip
 
     def ask(self) -> dict[str, Any]:
         from gripwire.errors import UserError

@@ -1,6 +1,11 @@
 """Readers that say what they should not, as often as they can."""
 
+import subprocess
+import sys
+import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import zmq
@@ -10,6 +15,7 @@ from gripwire.bus import Gaps, Publisher, Queued, Received
 from gripwire.messages import Health, Reward
 from gripwire.topics import Topics
 from tests.faults.fuzz import Peer, frame
+from tests.helpers import ending
 
 WAIT_S = 10.0
 
@@ -71,14 +77,49 @@ def test_a_flood_of_subscriptions_holds_no_publication_up(topics: Topics) -> Non
         assert publisher.refused == 1
 
 
-def test_a_reader_that_is_silent_on_the_network_is_given_up(topics: Topics) -> None:
-    """As one whose network drops everything: what waits for it would come as new when it heals."""
+def test_a_reader_of_a_topic_that_should_not_be_silent_connects_anew(topics: Topics) -> None:
+    """As when the network drops everything: what is held back for it must not come as new when that heals."""
     topic = topics["reward"]
-    with Publisher(topic) as publisher, Peer(topic.endpoint) as peer:
-        ttl = (20).to_bytes(2, "big")  # tenths of a second: what a reader of ours says once a second
-        peer.send(frame(b"\1reward\0") + frame(b"\x04PING" + ttl, flags=4))
-        assert publisher.wait_for_subscriber(WAIT_S)
-        _until(publisher, lambda: publisher.subscribers() == 0, "it is given up")
+    with bus.context().socket(zmq.XPUB) as mute, Queued(topic, Reward) as reader:
+        mute.setsockopt(zmq.XPUB_VERBOSER, 1)
+        mute.bind(topic.endpoint)
+        assert mute.poll(int(WAIT_S * 1000)) and mute.recv() == b"\1reward\0"
+        deadline, said = time.monotonic() + WAIT_S, list[bytes]()
+        while len(said) < 2:
+            assert time.monotonic() < deadline
+            assert reader.receive(0.1) is None
+            while mute.poll(0):
+                said.append(mute.recv())
+        assert sorted(said[:2]) == [b"\0reward\0", b"\1reward\0"] and reader.refused == 0
+        mute.send_multipart(wire.encode("reward", Reward(seq=3)))
+        received = reader.receive(WAIT_S)
+    assert received and received.message.seq == 3
+
+
+def test_a_reader_with_a_full_queue_outlives_its_publisher(topics: Topics, tmp_path: Path) -> None:
+    """libzmq aborts such a reader when it has heartbeats on."""
+    script = tmp_path / "publisher.py"
+    script.write_text(
+        "import sys, time\nfrom gripwire.bus import Publisher\nfrom gripwire.messages import Reward\n"
+        f"from gripwire.topics import Topics\n"
+        f"with Publisher(Topics({topics.port_base})['reward']) as publisher:\n"
+        "    publisher.wait_for_subscriber(20)\n"
+        "    while True:\n        publisher.publish(Reward(reason='x' * 5000))\n        time.sleep(0.0005)\n"
+    )
+    topic = replace(topics["reward"], depth=5)
+    with ending() as started, Queued(topic, Reward) as reader:
+        for _ in range(2):
+            started.append(subprocess.Popen([sys.executable, script]))
+            assert reader.receive(WAIT_S)
+            over = time.monotonic() + 5.0
+            while time.monotonic() < over:  # slower than it is sent, for longer than any patience
+                assert reader.receive(WAIT_S)
+                threading.Event().wait(0.3)
+            started[-1].kill()
+            started[-1].wait()
+            while reader.receive(1.0):
+                pass
+        assert reader.gaps.restarts == 1
 
 
 def test_a_capture_that_is_still_to_come_does_not_keep_a_message_young() -> None:
