@@ -156,6 +156,7 @@ class Witness:
         self._pids: dict[str, int] = {}
         self.restarts: Counter[str] = Counter()
         self._frames: dict[tuple[str, int], float] = {}
+        self._answering = False
 
     def sample(self) -> dict[str, Any]:
         """Listen for :data:`SAMPLE_S`."""
@@ -190,13 +191,14 @@ class Witness:
         }  # fmt: skip
 
     def _match(self, message: Any, now: float, delays: list[float]) -> None:
-        """Every picture has its reward."""
-        if isinstance(message, Frame):
+        """Every picture has its reward, from the first reward on."""
+        if isinstance(message, Frame) and self._answering:
             self._frames[message.boot, message.seq] = now
             for key in [k for k, at in self._frames.items() if now - at > ANSWERED_S]:
                 del self._frames[key]
                 self.unanswered += 1
         elif isinstance(message, Reward) and message.frame_seq >= 0:
+            self._answering = True
             self._frames.pop((message.frame_boot, message.frame_seq), None)
             delays.append((message.t_publish - message.t_capture) / 1e6)
 

@@ -129,9 +129,9 @@ def test_a_flood_of_subscriptions_leaves_the_publisher_its_rate(running: Stack, 
     assert running.survey.meters[topic].gaps.lost == lost
     assert growth < GROWTH_MIB
     table.note(
-        f"somebody subscribes to {topic} and unsubscribes as fast as they can, for {FOR_S:g} s",
+        f"{topic} subscribed to and unsubscribed from as fast as can be, for {FOR_S:g} s",
         "the publisher hangs up on them, keeps its rate and memory; other readers lose nothing",
-        f"{sent[0] / FOR_S:.0f} a second, hung up on {sent[1] - 1} times; {rate:.1f} Hz ({usual:.1f} before), "
-        "nothing lost; "
+        f"{sent[0] / FOR_S:.0f} a second, hung up on {sent[1] - 1} times; {rate:.1f} Hz "
+        f"({usual:.1f} before), nothing lost; "
         f"memory {growth:+.1f} MiB",
     )

@@ -8,11 +8,15 @@ import pytest
 
 from gripwire.control import request
 from gripwire.messages import StartEpisode, StopEpisode
-from tests.faults.conftest import SERVICES, Stack
+from tests.faults import table
+from tests.faults.conftest import GROWTH_MIB, SERVICES, Stack
 
 STARTING_S = 3.0
 WORKS_S = {"recorder": 25.0, "trainer": 25.0}
 ROUNDS = 5 if os.environ.get("FAULTS_IN_FULL") else 1
+
+WORST = {service: [0.0, 0.0, 0.0] for service in SERVICES}
+"""Of all rounds: seconds to the heartbeat, seconds to work, MiB that the others took."""
 
 # What "works again" means: a message that only a working service sends.
 EVIDENCE = {
@@ -53,7 +57,8 @@ def _episodes(dataset: Path) -> list[int]:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("service", SERVICES * ROUNDS)
 def test_it_is_back_in_time_and_the_others_go_on(running: Stack, service: str) -> None:
-    pids = {s: running.health(s).pid for s in SERVICES}
+    running.all_well()
+    pids, memory = {s: running.pid(s) for s in SERVICES}, running.memory()
     topic, works = EVIDENCE[service]
     running.survey.listen(0.2)
     os.kill(pids[service], signal.SIGKILL)
@@ -71,6 +76,16 @@ def test_it_is_back_in_time_and_the_others_go_on(running: Stack, service: str) -
     others = [s for s in SERVICES if s != service]
     assert {s: running.health(s).pid for s in others} == {s: pids[s] for s in others}
     running.until(lambda: all(running.is_well(s) for s in others), 15, "the others are all well")
+    now = running.memory()
+    growth = max(now[s] - memory[s] for s in others)
+    assert growth < GROWTH_MIB, (memory, now)
+    worst = WORST[service] = [max(pair) for pair in zip(WORST[service], (reborn, back, growth), strict=True)]
+    table.note(
+        f"{service} killed (SIGKILL)",
+        f"a heartbeat again within {STARTING_S:g} s, at work within {WORKS_S.get(service, 10.0):g} s; "
+        "the others go on",
+        f"{worst[0]:.1f} s, {worst[1]:.1f} s; memory of the others {worst[2]:+.1f} MiB; worst of {ROUNDS}",
+    )
 
 
 @pytest.mark.timeout(200)

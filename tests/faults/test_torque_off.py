@@ -19,12 +19,18 @@ from gripwire.bus import Latest
 from gripwire.errors import UserError
 from gripwire.messages import JOINTS, Goal, Health, Hold, RobotState
 from gripwire.topics import Topics
+from tests.faults import table
 from tests.helpers import ending, wait_for
 from tests.robot.conftest import Device
 
 FULL = bool(os.environ.get("FAULTS_IN_FULL"))
 ROUNDS = 20 if FULL else 2
 PROMISED_S = 0.2
+TORQUE_OFF = "torque is off within 200 ms"
+PROMISES = {
+    "SIGTERM: the move": "at the rest pose within 3 s",
+    "SIGSTOP, with guard_s = 2": "torque is off 2 s later",
+}
 REST_S = 3.0
 HERE = Path(__file__).parent
 
@@ -102,6 +108,11 @@ def report(what: str, seconds: list[float]) -> None:
     """The figures for docs/robot.md; shown with `pytest -rP`."""
     ms = sorted(round(1000 * s) for s in seconds)
     print(json.dumps({"what": what, "n": len(ms), "median_ms": ms[len(ms) // 2], "worst_ms": ms[-1]}))
+    table.note(
+        f"robot service ended: {what}",
+        PROMISES.get(what, TORQUE_OFF),
+        f"{ms[-1]} ms at worst of {len(ms)}",
+    )
 
 
 @pytest.mark.timeout(600)
