@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from gripwire import RewardStream, clock, control, settings
-from gripwire.client import RewardTimeout
-from gripwire.errors import UserError
 from gripwire.messages import Frame, Health, ModelState, Reward, Train, TrainerState
 from gripwire.settings import Settings
 from gripwire.survey import Survey
@@ -69,8 +67,8 @@ class Load:
         while not self.ended.is_set():
             try:
                 work()
-            except (UserError, RewardTimeout) as e:
-                self.errors.append(f"{work.__name__}: {e}")
+            except Exception as e:  # a load that gives up would make the rest of the soak worth nothing
+                self.errors.append(f"{work.__name__}: {type(e).__name__}: {e}")
                 self.ended.wait(5.0)
 
     def _record(self) -> None:
