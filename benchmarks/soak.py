@@ -154,6 +154,7 @@ class Witness:
         self._pids: dict[str, int] = {}
         self.restarts: Counter[str] = Counter()
         self._frames: dict[tuple[str, int], float] = {}
+        self._early: set[tuple[str, int]] = set()
         self._answering = False
 
     def sample(self) -> dict[str, Any]:
@@ -189,15 +190,19 @@ class Witness:
         }  # fmt: skip
 
     def _match(self, message: Any, now: float, delays: list[float]) -> None:
-        """Every picture has its reward, from the first reward on."""
+        """Every picture has its reward, from the first reward on; here either may be taken in first."""
         if isinstance(message, Frame) and self._answering:
-            self._frames[message.boot, message.seq] = now
+            if (key := (message.boot, message.seq)) in self._early:
+                self._early.discard(key)
+            else:
+                self._frames[key] = now
             for key in [k for k, at in self._frames.items() if now - at > ANSWERED_S]:
                 del self._frames[key]
                 self.unanswered += 1
         elif isinstance(message, Reward) and message.frame_seq >= 0:
+            if self._frames.pop((message.frame_boot, message.frame_seq), None) is None and self._answering:
+                self._early.add((message.frame_boot, message.frame_seq))
             self._answering = True
-            self._frames.pop((message.frame_boot, message.frame_seq), None)
             delays.append((message.t_publish - message.t_capture) / 1e6)
 
     def _note_gaps(self, stall: float) -> None:
@@ -337,6 +342,8 @@ def main() -> None:
     parser.add_argument("--port-base", type=int, default=BASE)
     flags = parser.parse_args()
     flags.out.mkdir(parents=True)
+    for number in (signal.SIGINT, signal.SIGTERM):  # whichever ends it early, what was seen is told
+        signal.signal(number, signal.default_int_handler)
     data = flags.out.absolute() / "data"
     soak(settings.load(flags={"data": data, "port_base": flags.port_base}, env={}), flags.minutes, flags.out)
 
