@@ -247,7 +247,10 @@ class Publisher[M: Message]:
             connection = _connection(event)
             if connection in gone:
                 continue
-            fresh += self._take_note(event.bytes, connection is not None)
+            if self._take_note(event.bytes, connection is not None):
+                fresh += 1
+                if self._keys and connection is not None:
+                    self._peers[connection] = str(event.get("User-Id"))
             if connection is not None and self._says_too_much(connection):
                 _hang_up(connection, self.topic.port)
                 self.refused += 1
