@@ -108,7 +108,7 @@ def test_losses_restarts_and_refusals_are_noted(survey: Survey, topics: Topics) 
         _until(survey, changes, lambda: "started anew, now pid 8" in _texts(changes, health.name))
         _until(survey, changes, lambda: "3 commands that it refused" in _texts(changes, health.name))
         _until(survey, changes, lambda: any("refused here" in t for t in _texts(changes, health.name)))
-    assert any("0 + 3" in line for line in _drawn(survey, changes, topics, width=120))
+    assert any("0 + 3 + 0" in line for line in _drawn(survey, changes, topics, width=120))
 
 
 def test_no_more_than_the_last_changes_are_kept(survey: Survey) -> None:

@@ -20,6 +20,12 @@ from gripwire.topics import Topic, Topics
 
 WIDE = 110
 """Columns from which the publishers' ids have room."""
+REFUSALS = {
+    "refused_messages": "messages that it refused",
+    "refused_commands": "commands that it refused",
+    "refused_peers": "machines that it did not let in",
+}
+"""Counts of a heartbeat, in the order of the screen."""
 _REMEMBERED = 200
 _REDRAW_S = 0.5
 
@@ -67,9 +73,9 @@ class Changes:
             refused = survey.readers[name].refused
             fresh += self._grown(name, "refused", refused, f"refused here: {survey.readers[name].refusal}")
             if isinstance(latest, Health):
-                for count, words in (("refused_messages", "messages"), ("refused_commands", "commands")):
+                for count, words in REFUSALS.items():
                     said = latest.counts.get(count, 0)
-                    fresh += self._grown(name, count, said, f"{words} that it refused")
+                    fresh += self._grown(name, count, said, words)
         if time.monotonic() - self._began < self.learn_s:
             return []
         self.noted.extend(fresh)
@@ -147,7 +153,7 @@ def topic_table(survey: Survey, verdicts: dict[str, Liveness], width: int) -> Ta
 
 
 def service_table(survey: Survey, verdicts: dict[str, Liveness], width: int) -> Table:
-    """The heartbeats. Refused: messages and commands by the service itself, since it started."""
+    """The heartbeats. Refused: messages, commands and machines, by the service itself since it started."""
     table = _table(
         ("service", "pid", "up", "cpu", "memory", "refused"), width, "publisher" if width >= WIDE else ""
     )
@@ -156,10 +162,10 @@ def service_table(survey: Survey, verdicts: dict[str, Liveness], width: int) -> 
         if not isinstance(beat, Health):
             continue
         service = name.removeprefix("health/")
-        refused = [beat.counts.get(key, 0) for key in ("refused_messages", "refused_commands")]
+        refused = [beat.counts.get(key, 0) for key in REFUSALS]
         cells = [service, str(beat.pid), duration(beat.uptime_s)]
         cells += [f"{beat.cpu_percent:.0f}%", f"{beat.rss_mb:.0f} MB"]
-        cells += [f"{refused[0]} + {refused[1]}" if any(refused) else "–"]
+        cells += [" + ".join(map(str, refused)) if any(refused) else "–"]
         cells += [publisher(beat, {})] if width >= WIDE else []
         table.add_row(*cells, with_refusals(state(v, beat), survey, name))
     return table

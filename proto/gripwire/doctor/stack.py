@@ -40,7 +40,8 @@ def service(name: str, beat: Health) -> Iterator[Finding]:
             "stack", "warn", f"{who} runs {beat.lag_ms:.0f} ms behind its own schedule",
             "the machine is too busy: see what takes it with `gripwire top`",
         )  # fmt: skip
-    for key, what in (("refused_messages", "messages"), ("refused_commands", "commands")):
+    kinds = {"refused_messages": "messages", "refused_commands": "commands", "refused_peers": "machines"}
+    for key, what in kinds.items():
         if refused := beat.counts.get(key, 0):
             yield Finding(
                 "stack", "warn", f"{who} has refused {refused} {what} since it started",
