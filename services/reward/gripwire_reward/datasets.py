@@ -4,6 +4,7 @@ LeRobot itself reads only v3.0, takes 15 s to import and decodes at random acces
 Layouts: ``meta/info.json`` names both; v2.1 has one file per episode, v3.0 packs several into one.
 """
 
+import errno
 import itertools
 import json
 from collections.abc import Iterator
@@ -240,6 +241,8 @@ def frames(dataset: Dataset, episode: Episode, key: str) -> Iterator[NDArray[np.
                 yield frame.to_ndarray(format="rgb24")
                 count += 1
     except (av.FFmpegError, IndexError) as e:
+        if getattr(e, "errno", None) in (errno.ENOMEM, errno.EAGAIN):  # or of threads: not the file's fault
+            raise MemoryError(f"{where}: not enough to decode it") from e
         raise UserError(
             f"{where}: cannot be decoded ({e}); copy the dataset again or leave that episode out"
         ) from e
