@@ -106,41 +106,41 @@ RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/ro
 
 # Makes keys, keeps the last minutes of the bus.
 FROM core-layer AS core
-RUN --mount=from=wheels,source=/wheels,target=/mnt /mnt/into_image.sh gripwire
+RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire
 USER 1000:1000
 
 FROM picture-layer AS camera
-RUN --mount=from=wheels,source=/wheels,target=/mnt /mnt/into_image.sh gripwire gripwire_camera
+RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_camera
 USER 1000:1000
 CMD ["camera", "run"]
 
 FROM picture-layer AS robot
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh robot.txt
-RUN --mount=from=wheels,source=/wheels,target=/mnt /mnt/into_image.sh gripwire gripwire_robot
+RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_robot
 USER 1000:1000
 CMD ["robot", "run"]
 
 # The robot's image and the other end of the bench's serial cables (`gripwire sim plug`), nothing else.
 FROM robot AS robot-sim
 USER root
-RUN --mount=from=wheels,source=/wheels,target=/mnt /mnt/into_image.sh gripwire_sim
+RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire_sim
 USER 1000:1000
 
 FROM picture-layer AS reward
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh reward.txt
-RUN --mount=from=wheels,source=/wheels,target=/mnt /mnt/into_image.sh gripwire gripwire_reward
+RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_reward
 USER 1000:1000
 CMD ["reward", "run"]
 
 FROM torch-layer AS recorder
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh recorder.txt
-RUN --mount=from=wheels,source=/wheels,target=/mnt /mnt/into_image.sh gripwire gripwire_recorder
+RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_recorder
 USER 1000:1000
 CMD ["recorder", "run"]
 
 FROM torch-layer AS trainer
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh trainer.txt
-RUN --mount=from=wheels,source=/wheels,target=/mnt /mnt/into_image.sh gripwire gripwire_reward gripwire_trainer
+RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_reward gripwire_trainer
 USER 1000:1000
 CMD ["trainer", "run"]
 
@@ -149,7 +149,7 @@ FROM picture-layer AS sim
 RUN apt-get update -q && apt-get install -qy --no-install-recommends libegl1 libopengl0 libgl1-mesa-dri \
     && rm -rf /var/lib/apt/lists/*
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh sim.txt
-RUN --mount=from=wheels,source=/wheels,target=/mnt /mnt/into_image.sh gripwire gripwire_sim
+RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_sim
 USER 1000:1000
 CMD ["sim", "run"]
 
@@ -158,7 +158,7 @@ CMD ["sim", "run"]
 
 FROM picture-layer AS reward-gpu
 RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh reward-gpu.txt
-RUN --mount=from=wheels,source=/wheels,target=/mnt /mnt/into_image.sh gripwire gripwire_reward
+RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_reward
 # ONNX Runtime looks for NVIDIA's libraries where the loader does; their wheels put them beside the packages.
 ENV LD_LIBRARY_PATH=/usr/local/lib/python3.12/site-packages/nvidia/cu13/lib:/usr/local/lib/python3.12/site-packages/nvidia/cudnn/lib
 USER 1000:1000
@@ -166,7 +166,7 @@ CMD ["reward", "run"]
 
 FROM torch-gpu-layer AS trainer-gpu
 RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh trainer-gpu.txt
-RUN --mount=from=wheels,source=/wheels,target=/mnt /mnt/into_image.sh gripwire gripwire_reward gripwire_trainer
+RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_reward gripwire_trainer
 ENV LD_LIBRARY_PATH=/usr/local/lib/python3.12/site-packages/nvidia/cu13/lib:/usr/local/lib/python3.12/site-packages/nvidia/cudnn/lib
 USER 1000:1000
 CMD ["trainer", "run"]
