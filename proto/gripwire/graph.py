@@ -52,6 +52,8 @@ class Graph:
     edges: list[Edge] = field(default_factory=list)
     driver: str = ""
     frozen_by: str = ""
+    barred: str = ""
+    """Why nothing is heard where that is the keys' fault."""
 
     def readers(self, topic: str) -> list[Edge]:
         """Where a topic goes."""

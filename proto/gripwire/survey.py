@@ -46,6 +46,10 @@ class Survey:
                     arrived.append((name, received))
         return arrived
 
+    def barred(self) -> str:
+        """Why nothing is heard where that is the keys' fault, in words; empty where it is not."""
+        return next((reader.barred for reader in self.readers.values() if reader.barred), "")
+
     def judge(self) -> dict[str, Liveness]:
         """Every topic's liveness now."""
         now = clock.monotonic_ns()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gripwire import keys, settings
 from gripwire.bus import Publisher
 from gripwire.messages import Frame, Health
 from gripwire.topics import Topics
@@ -94,3 +95,18 @@ def test_echo_refuses_pictures_of_what_has_none(gripwire) -> None:
     for arguments in (("reward", "--picture"), ("camera/gripper_cam", "--picture", "--json")):
         code, _, err = _end(gripwire("echo", *arguments))
         assert code == 1 and err.startswith("error: --picture")
+
+
+def test_a_stack_with_keys_that_this_terminal_lacks_is_said_to_be_one(
+    gripwire, port_base: int, tmp_path: Path
+) -> None:
+    keys.create(tmp_path / "robot" / "keys")
+    robot = settings.load(flags={"data": tmp_path / "robot", "port_base": port_base}, env={})
+    beat = Health(service="reward", state="ready", valid=True)
+    with publishing(robot.topics["health/reward"], beat.model_copy, 5.0):
+        started = [gripwire(*args) for args in (("graph",), ("top",), ("doctor", "--json"))]
+        (graph, _, said), (top, _, told), (doctor, out, _) = [_end(process) for process in started]
+    assert (graph, top, doctor) == (1, 1, 1)
+    assert "asks for keys" in said and "asks for keys" in told
+    (found,) = [f for f in _findings(out) if f["check"] == "stack"]
+    assert found["level"] == "fail" and "asks for keys" in found["remedy"]

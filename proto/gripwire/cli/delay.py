@@ -120,7 +120,7 @@ def _seconds(survey: Survey, n: int | None) -> Iterator[dict[str, list[Received[
                 if not warned and time.monotonic() - since > 3:
                     warned = True
                     where = ", ".join(f"`{n}` at {m.topic.endpoint}" for n, m in survey.meters.items())
-                    typer.echo(f"waiting for {where}: nothing yet", err=True)
+                    typer.echo(f"waiting for {where}: {survey.barred() or 'nothing yet'}", err=True)
                 continue
         given += 1
         yield batch

@@ -11,7 +11,7 @@ from rich.text import Text
 from gripwire.cli import options
 from gripwire.doctor.finding import Finding, Here
 from gripwire.errors import UserError
-from gripwire.messages import Health, Message
+from gripwire.messages import Health
 from gripwire.settings import Settings
 from gripwire.survey import Survey
 
@@ -54,21 +54,22 @@ def doctor(
 def _examine(settings: Settings) -> Iterable[Finding]:
     from gripwire.doctor.table import examine
 
-    beats, latest = listen(settings)
-    return examine(Here(settings, beats, latest))
+    return examine(listen(settings))
 
 
-def listen(settings: Settings, seconds: float = LOOK_S) -> tuple[dict[str, Health], dict[str, Message]]:
+def listen(settings: Settings, seconds: float = LOOK_S) -> Here:
     """The last heartbeat of each service that is alive, and the last message of each other topic that is."""
     survey = Survey(list(settings.topics))
     try:
         survey.listen(seconds)
         alive = {name for name, verdict in survey.judge().items() if verdict.alive}
         heard = {name: message for name, message in survey.latest.items() if name in alive}
+        barred = survey.barred()
     finally:
         survey.close()
     beats = {m.service: m for m in heard.values() if isinstance(m, Health) and m.state != "stopping"}
-    return beats, {name: m for name, m in heard.items() if not isinstance(m, Health)}
+    others = {name: m for name, m in heard.items() if not isinstance(m, Health)}
+    return Here(settings, beats, others, barred=barred)
 
 
 def _show(console: Console, found: list[Finding], as_json: bool) -> None:

@@ -26,6 +26,17 @@ def topic_named(settings: Settings, name: str) -> Topic:
     return settings.topics[name]
 
 
+def nobody(settings: Settings, barred: str) -> UserError:
+    """No service is heard at all; ``barred``: why, where the keys are to blame."""
+    base = settings.topics.port_base
+    if barred:
+        return UserError(f"no service on ports {base} and up lets this terminal listen: {barred}")
+    return UserError(
+        f"no service is heard on ports {base} and up: start one with `gripwire up`, or give the --port-base "
+        "of the stack that runs"
+    )
+
+
 def follow(topic: Topic, n: int | None = None) -> Iterator[Received[Message]]:
     """Messages of a topic, ``n`` of them or for ever; says so once when nothing comes."""
     seen, warned, since = 0, False, time.monotonic()

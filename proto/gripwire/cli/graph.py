@@ -9,8 +9,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from gripwire.cli import options
+from gripwire.cli.follow import nobody
 from gripwire.cli.up import STATE_COLOUR
-from gripwire.errors import UserError
 from gripwire.graph import OTHERS, Edge, Graph, draw, to_dot, to_mermaid
 from gripwire.messages import Health
 from gripwire.settings import Settings
@@ -36,10 +36,7 @@ def graph(
                       "topics": found.published, "edges": [asdict(e) for e in found.edges],
                       "driver": found.driver, "frozen_by": found.frozen_by})  # fmt: skip
     if not found.services:
-        raise UserError(
-            f"no service is heard on ports {settings.topics.port_base} and up: start one with `gripwire up`, "
-            "or give the --port-base of the stack that runs"
-        )
+        raise nobody(settings, found.barred)
     if dot or mermaid:
         typer.echo(to_dot(found) if dot else to_mermaid(found))
     elif not as_json:
@@ -60,7 +57,9 @@ def look(settings: Settings, seconds: float = LOOK_S) -> Graph:
                     heard.clear()  # started anew while we looked
                 if not heard or heard[-1].seq < beat.seq:
                     heard.append(beat)
-        return draw(settings.topics, beats, survey.latest, dict.fromkeys(survey.readers, 1))
+        found = draw(settings.topics, beats, survey.latest, dict.fromkeys(survey.readers, 1))
+        found.barred = survey.barred()
+        return found
     finally:
         survey.close()
 

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from gripwire import clock
 from gripwire.cli import options
+from gripwire.cli.follow import nobody
 from gripwire.cli.keys import Keys
 from gripwire.cli.up import STATE_COLOUR
-from gripwire.errors import UserError
 from gripwire.messages import Health
 from gripwire.settings import Settings
 from gripwire.survey import Survey
@@ -44,7 +44,7 @@ def top(
             elif beats:
                 console.print(_table(beats))
             if not beats:
-                raise UserError(_nobody(settings))
+                raise nobody(settings, survey.barred())
             return
         with (
             suppress(KeyboardInterrupt),
@@ -52,17 +52,10 @@ def top(
             Live(console=console, screen=True, auto_refresh=False) as live,
         ):
             while keys.pressed() != "q":
-                live.update(_screen(_beats(survey), settings), refresh=True)
+                live.update(_screen(survey, settings), refresh=True)
                 survey.listen(0.5)
     finally:
         survey.close()
-
-
-def _nobody(settings: Settings) -> str:
-    return (
-        f"no service is heard on ports {settings.topics.port_base} and up: start one with `gripwire up`, or "
-        "give the --port-base of the stack that runs"
-    )
 
 
 def _beats(survey: Survey) -> list[Health]:
@@ -87,12 +80,13 @@ def _row(beat: Health) -> dict[str, Any]:
     return {key: getattr(beat, key) for key in keys}
 
 
-def _screen(beats: list[Health], settings: Settings) -> Group:
+def _screen(survey: Survey, settings: Settings) -> Group:
+    beats = _beats(survey)
     foot = Text(
         "q or Ctrl+C leaves; cpu: 100% is one core, with the processes a service started", style="dim"
     )
     if not beats:
-        return Group(Text(_nobody(settings)), foot)
+        return Group(Text(str(nobody(settings, survey.barred()))), foot)
     return Group(_table(beats), Text(""), foot)
 
 

@@ -32,6 +32,8 @@ class Here:
     beats: dict[str, Health] = field(default_factory=dict)
     latest: dict[str, Message] = field(default_factory=dict)
     root: Path = Path("/")
+    barred: str = ""
+    """Why nothing is heard where that is the keys' fault, with the remedy."""
 
     @property
     def data(self) -> Path:

@@ -12,6 +12,11 @@ LATE_MS = 200.0
 
 def check(here: Here) -> Iterator[Finding]:
     """Each service that is heard."""
+    if not here.beats and here.barred:
+        yield Finding(
+            "stack", "fail", "a stack runs here that does not let this terminal listen", here.barred
+        )
+        return
     if not here.beats:
         base = here.settings.topics.port_base
         yield Finding(
