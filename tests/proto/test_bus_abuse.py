@@ -74,7 +74,7 @@ def test_a_flood_of_subscriptions_holds_no_publication_up(topics: Topics) -> Non
             publisher.publish(Reward())
         assert time.monotonic() - began < 2.0
         _until(publisher, lambda: _hung_up(flood), "it is hung up on")
-        assert publisher.refused == 1
+        assert publisher.refused >= 1
 
 
 def test_a_reader_of_a_topic_that_should_not_be_silent_connects_anew(topics: Topics) -> None:
