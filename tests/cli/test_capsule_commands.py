@@ -16,7 +16,7 @@ from gripwire.recording.file import Recording
 from gripwire.topics import Topics
 from tests.cli.publishing import publishing
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 BUNDLE = "f25718f0162e0a66c804"
 
 

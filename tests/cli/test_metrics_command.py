@@ -20,7 +20,7 @@ from gripwire.topics import Topics
 from tests.cli.publishing import publishing
 from tests.metrics.test_facts import SAID
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana-gripwire.json"
 
 

@@ -35,7 +35,12 @@ def test_up_refuses_a_taken_port_and_starts_nothing(gripwire, topics: Topics, tm
         (["--profile", "car"], "error: --profile car: there are `robot` and `sim`"),
         (
             [
-                "--no-camera", "--no-robot", "--no-reward", "--no-recorder", "--no-trainer", "--no-capsule",
+                "--no-camera",
+                "--no-robot",
+                "--no-reward",
+                "--no-recorder",
+                "--no-trainer",
+                "--no-capsule",
             ],
             "error: nothing to run: every service is switched off or not installed",
         ),

@@ -31,6 +31,8 @@ File = Annotated[
     Path | None, typer.Argument(metavar="[FILE]", help="A file, or a name in DATA/capsules; the newest.")
 ]
 _SAVE_S = 120.0
+_ANSWER_S = 15.0
+"""It comes after the arm and the reward: on a busy machine it takes its time."""
 
 
 @app.command()
@@ -95,7 +97,7 @@ def _is_running(settings: Settings) -> bool:
     from gripwire.messages import Health
 
     with Queued(settings.topics["health/capsule"], Health) as reader:
-        beat = reader.receive(1.5)
+        beat = reader.receive(3.0)
         return beat is not None and beat.message.state != "stopping"
 
 
@@ -111,7 +113,7 @@ def _ask(settings: Settings, note: str) -> Path:
     client = control.Client(settings.topics.control("capsule"), "capsule")
     try:
         _until_idle(client)  # one may have been begun by itself a moment ago
-        name = client.ask(SaveCapsule(note=note)).saving
+        name = client.ask(SaveCapsule(note=note), _ANSWER_S).saving
         state = _until_idle(client)
     finally:
         client.close()
@@ -125,7 +127,7 @@ def _until_idle(client: "control.Client") -> CapsuleState:
     from gripwire.messages import CapsuleStatus
 
     deadline = time.monotonic() + _SAVE_S
-    while (state := client.ask(CapsuleStatus())).saving:
+    while (state := client.ask(CapsuleStatus(), _ANSWER_S)).saving:
         if time.monotonic() > deadline:
             raise UserError(
                 f"{state.saving} is not saved after {_SAVE_S:g} s; `gripwire capsule status` tells more"
@@ -195,7 +197,7 @@ def status(
     settings = options.load(config, data, port_base)
     state: CapsuleState | None = None
     if _is_running(settings):
-        state = control.request(settings.topics.control("capsule"), "capsule", CapsuleStatus())
+        state = control.request(settings.topics.control("capsule"), "capsule", CapsuleStatus(), _ANSWER_S)
     kept = sorted((settings.data / "capsules").glob("*.mcap"), key=lambda path: path.stat().st_mtime)
     if as_json:
         options.emit({"service": state.model_dump() if state else None, "capsules": [str(p) for p in kept]})

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -47,7 +48,7 @@ class CapsuleService:
         return {SaveCapsule: self._take, CapsuleStatus: lambda _: self._state()}
 
     def setup(self) -> None:
-        os.nice(10)  # the arm and the reward come first
+        os.nice(5)  # the arm and the reward come first, then what happened to them
         for torn in self._folder.glob(".*.mcap.*.tmp"):  # its service was killed over it
             torn.unlink(missing_ok=True)
         s, topics = self._settings, self._runtime.topics
@@ -96,8 +97,10 @@ class CapsuleService:
         self._saver.start()
 
     def _save(self, name: str, why: str, note: str) -> None:
-        """The saver's thread."""
+        """The saver's thread. It has time, also against the thread that keeps the ring."""
         assert self._keeper
+        with suppress(OSError):  # Linux has a priority for each thread, others only for the process
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
         try:
             segments = self._keeper.hold()
             try:
