@@ -16,7 +16,7 @@ from tests.faults import table
 from tests.faults.conftest import GROWTH_MIB
 from tests.faults.two_hosts import HOURS_APART_S
 
-CUT_S = 30.0 if table.IN_FULL else 6.0
+CUT_S = 30.0 if table.IN_FULL else 5.0
 HEALED_S = 5.0
 PROMPT_S = 4.0
 ALONE = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
