@@ -108,6 +108,20 @@ def test_replay_plays_to_whoever_reads(gripwire, topics: Topics, tmp_path: Path)
     assert (summary["topics"], summary["messages"], summary["problem"]) == (["reward"], 20, "")
 
 
+def test_replay_goes_on_and_on_as_if_its_publishers_were_started_anew(
+    gripwire, topics: Topics, tmp_path: Path
+) -> None:
+    _make(tmp_path / "run.mcap", count=3)
+    with Queued(topics["reward"], Reward) as reader:
+        process = gripwire("replay", "run.mcap", "--loop")
+        seen = [reader.receive(WAIT_S).message for _ in range(8)]
+        process.send_signal(signal.SIGINT)
+        code, out, _ = _end(process)
+    assert [m.seq for m in seen] == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert len({m.boot for m in seen}) == 3 and reader.gaps.lost == 0
+    assert code == 0 and "messages played" in out
+
+
 def test_replay_leaves_out_heartbeats_and_what_is_published_already(
     gripwire, topics: Topics, tmp_path: Path
 ) -> None:

@@ -1,16 +1,18 @@
 """`gripwire reward run --replay`: what was judged at the robot is judged again at the desk."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gripwire import settings
-from gripwire.bus import Queued
+from gripwire.bus import Publisher, Queued
 from gripwire.messages import Reward
 from gripwire.recording.record import Recorder
 from tests.conftest import free_port_base
@@ -85,3 +87,20 @@ def test_without_the_bundle_it_says_which_one_is_missing(
     said, code, log = _again(bench, tmp_path, "--data", str(empty))
     assert (said, code) == ([], 1)
     assert log.count("\n") == 1 and live[0].model in log and "--bundle" in log
+
+
+def test_ctrl_c_ends_it_and_what_was_played_to_it(live: list[Reward], bench: Bench, tmp_path: Path) -> None:
+    stack = settings.load(flags={"port_base": free_port_base()}, env={})
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GRIPWIRE_")}
+    command = [sys.executable, "-m", "gripwire", "reward", "run", "--replay", "run.mcap", "--loop"]
+    command += ["--data", str(bench.settings.data), "--port-base", str(stack.topics.port_base)]
+    with ending() as started, Queued(stack.topics["reward"], Reward) as reader:
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        deadline = time.monotonic() + WAIT_S
+        while not ((received := reader.receive(1.0)) and received.message.frame_seq >= 0):
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0 and "Traceback" not in log and "the recording is over" not in log
+    Publisher(stack.topics["camera/gripper_cam"]).close()  # its port is free again

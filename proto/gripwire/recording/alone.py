@@ -186,7 +186,10 @@ class _Player:
         command = [sys.executable, "-m", "gripwire", "replay", str(played.path), "--rate", str(played.rate)]
         command += ["--topics", ",".join(self._topics), "--wait", "30", *(["--loop"] if played.loop else [])]
         env = os.environ | self._settings.environment() | {"GRIPWIRE_SUPERVISED": str(os.getpid())}
-        return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        # In a session of its own: Ctrl+C is for the service, which then ends what is played to it.
+        return subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
 
     def stop(self) -> None:
         """The service has ended: so does what was played to it."""
