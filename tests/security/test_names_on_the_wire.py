@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,15 +20,18 @@ from gripwire.messages import (
     ReadBundle,
     StartEpisode,
     StartSession,
+    StopEpisode,
     Swap,
     Train,
 )
+from gripwire.service import Runtime
 from gripwire.settings import Settings
+from gripwire_trainer.service import TrainerService
 from tests.conftest import free_port_base
 from tests.helpers import ending
 from tests.reward import tiny
 
-START_S, WAIT_S = 90.0, 15.0
+START_S, WAIT_S = 120.0, 20.0
 
 BAD = [
     "../../etc", "..", ".", "", "/etc/passwd", "//etc/passwd", "a/../../../outside/canary", "a\0b", "\0",
@@ -47,7 +52,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(outside: Path) -> Iterator[Settings]:
-    """Recorder, trainer and reward service as processes of their own."""
+    """Recorder and reward service as processes of their own; the trainer in a thread, without its engine."""
     data = outside.parent / "data"
     (data / "labels").mkdir(parents=True)
     (data / "bundles").mkdir()
@@ -58,17 +63,38 @@ def running(outside: Path) -> Iterator[Settings]:
     stack = settings.load(flags={"data": data, "port_base": free_port_base()}, env={})
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GRIPWIRE_")} | stack.environment()
     with ending() as started:
-        for service in ("recorder", "trainer", "reward"):
+        for service in ("recorder", "reward"):
             command = [sys.executable, "-m", "gripwire", service, "run"]
             started.append(subprocess.Popen(command, env=environment, cwd=data, stderr=subprocess.DEVNULL))
-        for service, probe in (("recorder", StartEpisode(task="t", dataset="")), ("reward", Offer(bundle="")),
-                               ("trainer", Train(labels=""))):  # fmt: skip
-            deadline = time.monotonic() + START_S
-            while any(
-                word in refusal(stack, service, probe) for word in ("did not answer", "still starting")
-            ):
-                assert time.monotonic() < deadline, f"{service} does not start"
-        yield stack
+        with _trainer(stack):
+            for service, probe in (("recorder", StopEpisode()), ("reward", Offer(bundle=""))):
+                deadline = time.monotonic() + START_S
+                while "did not answer" in refusal(stack, service, probe):
+                    assert time.monotonic() < deadline, f"{service} does not start"
+            yield stack
+
+
+@contextmanager
+def _trainer(stack: Settings) -> Iterator[None]:
+    """The trainer service as it is once its engine is loaded, which takes long and no command here needs."""
+    runtime, end = Runtime("trainer", stack), threading.Event()
+    service = TrainerService(runtime)
+    service._ready = True
+    server = control.Server(stack.topics.control_binds("trainer"), service.commands)
+
+    def run() -> None:
+        while not end.is_set():
+            server.poll(0.02)
+        server.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+        runtime.close()
 
 
 def refusal(stack: Settings, service: str, command: Command) -> str:
