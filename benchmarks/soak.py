@@ -1,7 +1,7 @@
 """The whole stack on the virtual bench, under load, for hours: are rates held, is memory flat, is every gap
 explained?
 
-`soak.py [--minutes M] [--out FOLDER]` (120, soak-TIME) runs `gripwire up --profile sim` on ports of its own.
+`soak.py [--minutes M] [--out FOLDER]` (120, results/soak-TIME) runs `gripwire up --profile sim` on its own ports.
 Meanwhile the arm performs and the recorder records one episode after the other, the trainer trains again and
 again and offers what comes out, a policy reads every reward, and this program reads every topic. Every ten
 seconds it writes a line to FOLDER/samples.jsonl; at the end summary.json, a table and soak.png.
@@ -32,6 +32,7 @@ from gripwire_sim.demo.bench import Recording
 from gripwire_sim.demo.plan import Planned
 
 BASE = 27200
+RESULTS = Path(__file__).parent / "results"
 SAMPLE_S = 10.0
 WARM_UP = 0.2
 """Of the whole: imports, caches and the first training take memory that stays."""
@@ -338,7 +339,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=120.0)
-    parser.add_argument("--out", type=Path, default=Path(time.strftime("soak-%Y%m%d-%H%M%S")))
+    parser.add_argument("--out", type=Path, default=RESULTS / time.strftime("soak-%Y%m%d-%H%M%S"))
     parser.add_argument("--port-base", type=int, default=BASE)
     flags = parser.parse_args()
     flags.out.mkdir(parents=True)
