@@ -11,15 +11,19 @@ KIB, MIB = 1024, 1024 * 1024
 
 
 class Endpoint(str):
-    """An address as ZeroMQ writes it, with the keys that sockets there need: None, and nothing is encrypted."""
+    """An address as ZeroMQ writes it, and the keys that its sockets need; None, and nothing is encrypted."""
 
     host: str
+    port: int
     keys: Keys | None
 
     def __new__(cls, host: str, port: int, keys: Keys | None = None) -> Self:
         made = super().__new__(cls, f"tcp://{host}:{port}")
-        made.host, made.keys = host, keys
+        made.host, made.port, made.keys = host, port, keys
         return made
+
+    def __getnewargs__(self) -> tuple[str, int, Keys | None]:  # type: ignore[override]
+        return self.host, self.port, self.keys  # what a copy is made from
 
     @property
     def server(self) -> str:

@@ -1,6 +1,8 @@
 """Who may come in: keys on real sockets."""
 
+import copy
 import json
+import multiprocessing.reduction
 import os
 import subprocess
 import sys
@@ -275,6 +277,15 @@ def test_a_forked_child_serves_with_keys_of_its_own_context(robot_pc: Settings) 
         finally:
             assert child.wait(30) == 0
     assert received and received.message.reason == "from the child"
+
+
+def test_a_topic_keeps_its_keys_when_it_is_copied_or_handed_to_another_process(robot_pc: Settings) -> None:
+    topic = robot_pc.topics["reward"]
+    for copied in (copy.deepcopy(topic), multiprocessing.reduction.ForkingPickler.loads(
+        multiprocessing.reduction.ForkingPickler.dumps(topic))):  # fmt: skip
+        assert copied == topic and copied.endpoint.keys and robot_pc.keys
+        assert copied.endpoint.keys.secret == robot_pc.keys.secret
+        assert (copied.endpoint.host, copied.endpoint.server) == (topic.endpoint.host, robot_pc.keys.public)
 
 
 def test_a_public_address_is_bound_with_keys_alone(machine: Machine) -> None:

@@ -49,8 +49,13 @@ def new(
     """Make this machine's keys. What runs on this data folder must be started anew to use them."""
     loaded = _settings(config, data)
     folder = loaded.data / settings.KEYS
-    made = None if replace or not if_missing else keys_.load(folder)
-    made = made or keys_.create(folder, replace)
+    try:
+        made = keys_.load(folder) if if_missing and not replace else None
+        made = made or keys_.create(folder, replace)
+    except UserError:
+        made = keys_.load(folder) if if_missing else None  # another was quicker
+        if made is None:
+            raise
     _show(made, as_json)
 
 
