@@ -244,7 +244,10 @@ class Publisher[M: Message]:
             except zmq.Again:
                 break
             connection = _connection(event)
-            fresh += self._take_note(event.bytes, connection is not None)
+            if self._take_note(event.bytes, connection is not None):
+                fresh += 1
+                if self._keys and connection is not None:
+                    self._peers[connection] = str(event.get("User-Id"))
             if connection is not None and self._says_too_much(connection):
                 self.refused += 1
                 _hang_up(connection, self.topic.port)
