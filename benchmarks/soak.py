@@ -3,8 +3,8 @@ explained?
 
 `soak.py [--minutes M] [--out FOLDER]` (120, results/soak-TIME) runs `gripwire up --profile sim` on ports of
 its own. Meanwhile the arm performs and the recorder records one episode after the other, the trainer trains
-again and again and offers what comes out, a policy reads every reward, and this program reads every topic. Every ten
-seconds it writes a line to FOLDER/samples.jsonl; at the end summary.json, a table and soak.png.
+again and again and offers what comes out, a policy reads every reward, and this program reads every topic.
+Every ten seconds it writes a line to FOLDER/samples.jsonl; at the end summary.json, a table and soak.png.
 """
 
 import argparse
