@@ -18,7 +18,7 @@ from tests.faults.guided import explore
 
 COUNT = 1_000_000 if table.IN_FULL else 3000
 LONG = pytest.mark.timeout(3000 if table.IN_FULL else 100)
-SOON_S = 0.5  # on a machine that does other things as well; alone it is milliseconds
+SOON_S = 0.2  # of processor time
 MODELS = {topic.message.__name__: topic.message for topic in Topics(20000)}
 
 
