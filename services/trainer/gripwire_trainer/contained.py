@@ -159,10 +159,13 @@ def _portable(task: Task) -> dict[str, Any]:
 def _on_host(data: Path) -> str:
     """The data folder as the engine knows it: where this process runs in a container itself, what is mounted
     there."""
-    if not Path("/.dockerenv").exists():
+    import docker
+
+    try:
+        ours = containers.engine().containers.get(socket.gethostname())
+    except docker.errors.NotFound:  # no container of this engine
         return str(data)
-    mounts = containers.engine().containers.get(socket.gethostname()).attrs["Mounts"]
-    for mount in mounts:
+    for mount in ours.attrs["Mounts"]:
         if data.is_relative_to(mount["Destination"]):
             return str(Path(mount["Source"]) / data.relative_to(mount["Destination"]))
     raise UserError(f"{data} is not mounted from the host: a training in another container could not see it")
