@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from gripwire import RewardStream, clock, control, settings
+from gripwire.errors import UserError
 from gripwire.messages import Frame, Health, ModelState, Reward, Train, TrainerState
 from gripwire.settings import Settings
 from gripwire.survey import Survey
@@ -101,9 +102,9 @@ class Load:
                 for _, received in survey.listen(0.5):
                     state = received.message
                     if isinstance(state, TrainerState) and state.done and job.endswith(state.job):
+                        if state.error:  # such as an episode that is still being saved
+                            raise UserError(f"training: {state.error}")
                         self.done["trainings"] += 1
-                        if state.error:
-                            self.errors.append(f"training: {state.error}")
                         return
         finally:
             survey.close()
