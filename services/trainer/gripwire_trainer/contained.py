@@ -9,6 +9,7 @@ offered by the service, which has the keys.
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,6 +119,7 @@ def _start(task: Task, image: str) -> Any:
     order = {"target": str(task.target), "data": str(task.data), "settings": _portable(task)}
     gpus = [docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])]
     try:
+        engine.images.get(image)  # never fetched from anywhere
         return engine.containers.run(
             image,
             ["trainer", "job", json.dumps(order)],
@@ -198,8 +200,11 @@ def work(order: str) -> int:
     asked = json.loads(order)
     settings = TrainerSettings.model_validate(asked["settings"])
 
+    whole = threading.Lock()  # progress is told from several threads, and a line must stay one
+
     def tell(**event: Any) -> None:
-        print(json.dumps(event), flush=True)
+        with whole:
+            print(json.dumps(event), flush=True)
 
     task = Task(Path(asked["target"]), Path(asked["data"]), settings)
     try:
