@@ -486,9 +486,12 @@ class Reader[M: Message](ABC):
         self._name = wire.subscription(topic.name)
 
     def _take(self, subscription: Subscription, timeout_s: float) -> Received[M] | None:
-        """The next message that parses and is no repetition; None when none came in time."""
+        """The next message that parses and is no repetition; None when none came in time, or when it was not
+        among as many as are kept for a reader: a flood of nonsense must not hold its owner up."""
         deadline = time.monotonic() + timeout_s
-        while (parts := subscription.receive(deadline - time.monotonic())) is not None:
+        for _ in range(self.topic.depth):
+            if (parts := subscription.receive(deadline - time.monotonic())) is None:
+                break
             now = clock.monotonic_ns()
             try:
                 if parts[0] != self._name:
@@ -564,7 +567,8 @@ class Queued[M: Message](Reader[M]):
 
     def __init__(self, topic: Topic, message: type[M], depth: int | None = None) -> None:
         super().__init__(topic, message)
-        self._subscription = Subscription(topic, depth or topic.depth)
+        self._depth = depth or topic.depth
+        self._subscription = Subscription(topic, self._depth)
         self.socket = self._subscription.socket
 
     def receive(self, timeout_s: float = 0.0) -> Received[M] | None:
@@ -578,8 +582,10 @@ class Queued[M: Message](Reader[M]):
             self.barred = self._subscription.barred
 
     def drain(self) -> Iterator[Received[M]]:
-        """All messages that have arrived by now."""
-        while (received := self.receive()) is not None:
+        """All messages that have arrived by now; no more than its queue holds, so that a flood ends."""
+        for _ in range(self._depth):
+            if (received := self.receive()) is None:
+                return
             yield received
 
     def close(self) -> None:
