@@ -41,7 +41,7 @@ def topics(up: Project) -> Topics:
     return settings.load(flags={"data": up.data, "port_base": up.port_base}, env={}).topics
 
 
-def works(topics: Topics, service: str, timeout_s: float = 90) -> Health:
+def works(topics: Topics, service: str, timeout_s: float = 180) -> Health:
     reader = Latest(topics[f"health/{service}"], Health)
     try:
         return wait_for(reader, lambda beat: beat.state in ("ready", "degraded"), timeout_s)
@@ -104,7 +104,7 @@ def test_every_container_says_that_it_is_healthy(up: Project) -> None:
         said = {c: up.container(c).attrs["State"]["Health"]["Status"] for c in SERVICES}
         return {c: status for c, status in said.items() if status != "healthy"}
 
-    until(lambda: not sick(), 120, "all healthy")
+    until(lambda: not sick(), 240, "all healthy")
 
 
 def test_ports_are_published_on_loopback_only(up: Project) -> None:
@@ -189,7 +189,7 @@ def test_stack_restart_ends_a_service_cleanly_and_starts_it_again(up: Project, t
     done = up.gripwire("stack", "restart", "camera", "--project", up.name)
     assert done.returncode == 0, done.stderr
     reader = Latest(topics["health/camera/gripper_cam"], Health)
-    wait_for(reader, lambda beat: beat.boot != before and beat.state == "ready", 60)
+    wait_for(reader, lambda beat: beat.boot != before and beat.state == "ready", 120)
     reader.close()
 
 
@@ -217,9 +217,9 @@ def test_a_killed_container_comes_back_healthy(up: Project, topics: Topics, name
     # From inside and all of it: after `docker kill` the engine takes it that the container shall stay dead.
     container.exec_run(["bash", "-c", "kill -KILL -1"])
     reader = Latest(topics[f"health/{service}"], Health)
-    wait_for(reader, lambda beat: beat.boot != before and beat.state in ("ready", "degraded"), 90)
+    wait_for(reader, lambda beat: beat.boot != before and beat.state in ("ready", "degraded"), 180)
     reader.close()
-    until(lambda: _health(up, name) == "healthy", 60, f"{name} is healthy again")
+    until(lambda: _health(up, name) == "healthy", 180, f"{name} is healthy again")
     assert up.container(name).attrs["RestartCount"] >= 1
 
 
@@ -229,7 +229,7 @@ def _health(project: Project, name: str) -> str:
 
 def test_after_all_that_the_reward_is_valid_again(up: Project, topics: Topics) -> None:
     reader = Latest(topics["reward"], Reward)
-    wait_for(reader, lambda reward: reward.valid, 60)
+    wait_for(reader, lambda reward: reward.valid, 180)
     reader.close()
 
 
