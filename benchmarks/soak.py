@@ -245,7 +245,7 @@ def summarise(samples: list[dict[str, Any]], stack: Settings, witness: Witness, 
         "reward_delay_ms": statistics.median(s["reward_delay_ms"] or 0.0 for s in warm),
         "swaps": samples[-1]["epoch"] or 0,
         "load_average": round(statistics.median(s["load"] for s in warm), 1),
-        "worst_stall_s": max(s["stall_s"] for s in warm), **load.done, "errors": load.errors,
+        "worst_stall_s": max(s["stall_s"] for s in warm), **load.done, "errors": dict(Counter(load.errors)),
     }  # fmt: skip
 
 
