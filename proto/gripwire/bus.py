@@ -4,12 +4,7 @@
 reader's pace. ``Queued`` keeps a deep queue, loses nothing within it, and says exactly what it lost.
 """
 
-import ctypes
 import math
-import os
-import socket
-import struct
-import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -21,98 +16,12 @@ from typing import Self
 
 import zmq
 
-from gripwire import clock, curve, wire
-from gripwire.errors import UserError
+from gripwire import clock, curve, sockets, wire
 from gripwire.messages import Message
-from gripwire.topics import Endpoint, Topic
-
-_context: tuple[int, zmq.Context[zmq.Socket[bytes]] | None] = (0, None)
-_doorkeeper: curve.Doorkeeper | None = None
-_opening = threading.Lock()
-
-
-def context() -> zmq.Context[zmq.Socket[bytes]]:
-    """This process's ZeroMQ context. A forked child gets a new one: contexts do not survive fork."""
-    global _context
-    pid, existing = _context
-    if existing is None or pid != os.getpid() or existing.closed:
-        existing = zmq.Context()
-        # Without this, a process that ends hangs for as long as an unreachable peer has messages waiting.
-        existing.setsockopt(zmq.LINGER, 0)
-        _context = (os.getpid(), existing)
-    return existing
-
-
-def doorkeeper() -> curve.Doorkeeper:
-    """Who answers for the keys that come to this process's sockets; there is none before it is asked for."""
-    global _doorkeeper
-    with _opening:
-        if _doorkeeper is None or _doorkeeper.context is not context():
-            _doorkeeper = curve.Doorkeeper(context())
-        return _doorkeeper
-
-
-def refused_peers() -> int:
-    """How often a machine came to this process's sockets whose key is not allowed here."""
-    return _doorkeeper.refused if _doorkeeper else 0
-
-
-def bind(socket: zmq.Socket[bytes], endpoint: str, what: str) -> None:
-    """Bind, with the keys of an :class:`Endpoint`, or say who is in the way.
-
-    A port that was closed a moment ago is still held by ZeroMQ's own thread: that is waited out.
-    """
-    if isinstance(endpoint, Endpoint) and endpoint.keys:
-        curve.serve(socket, endpoint.keys, doorkeeper())
-    deadline = time.monotonic() + 0.5
-    while True:
-        try:
-            socket.bind(endpoint)
-            return
-        except zmq.ZMQError as e:
-            if e.errno == zmq.EADDRINUSE and time.monotonic() < deadline:
-                time.sleep(0.02)
-                continue
-            socket.close()
-            if e.errno == zmq.EADDRINUSE:
-                raise UserError(
-                    f"{what} cannot use {endpoint}: another process holds that port; stop it, or choose "
-                    "other ports with --port-base (GRIPWIRE_PORT_BASE, or `port_base` in gripwire.toml)"
-                ) from e
-            why = e.strerror or str(e)
-            raise UserError(f"{what} cannot use {endpoint}: {why}; check `bind` in gripwire.toml") from e
-
-
-def stay_in_touch(socket: zmq.Socket[bytes], rate_hz: float | None) -> None:
-    """Before ``connect``: try again soon where the network drops everything without a word, and notice that
-    it does on a topic that may be silent by right.
-
-    Not by ZeroMQ's own heartbeats: with them libzmq 4.3.5 aborts the process of a reader whose queue is full
-    (its issue 3937).
-    """
-    socket.setsockopt(zmq.CONNECT_TIMEOUT, 1000)  # TCP alone would try again after 1, 3, 7, 15, ... seconds
-    socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
-    if rate_hz is None:
-        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-        socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 3)
-        socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 1)
-        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
-
-
-def connect(socket: zmq.Socket[bytes], endpoint: Endpoint) -> None:
-    """Connect, with the endpoint's keys. Every other option must be set before."""
-    if endpoint.keys:
-        curve.join(socket, endpoint.keys, endpoint.server)
-    socket.connect(endpoint)
-
+from gripwire.topics import Topic
 
 _COPIED_BYTES = 1 << 20
 """Up to here a copy costs less than pyzmq's account of who still needs the memory."""
-
-
-def milliseconds(seconds: float) -> int:
-    """A poll's time-out, rounded up: rounding down would spin through the last millisecond."""
-    return max(0, math.ceil(seconds * 1000))
 
 
 @dataclass(frozen=True)
@@ -135,27 +44,6 @@ _EVENTS_AT_ONCE = 100
 _MUCH, _PATIENCE_S = 100, 10.0
 """So many subscriptions of one connection within that time are too many. One socket that reads all topics has
 some twenty, since it subscribes to each at every endpoint."""
-
-
-def _connection(event: zmq.Frame) -> int | None:
-    """The file descriptor that ZeroMQ has an event's sender under; None for what ZeroMQ itself says."""
-    try:
-        return int(event.get(zmq.SRCFD))
-    except zmq.ZMQError:
-        return None
-
-
-def _hang_up(connection: int, port: int) -> None:
-    """Cut a connection to this process's ``port``, given the file descriptor that ZeroMQ has it under."""
-    # A copy: ZeroMQ may close its own at any moment, and the number then be another file's, hence the check.
-    with suppress(OSError), socket.socket(fileno=os.dup(connection)) as peer:
-        if peer.getsockname()[1] != port:
-            return
-        if sys.platform == "linux":  # connect(2): AF_UNSPEC dissolves it, with all that waits to be read
-            nowhere = struct.pack("H14x", socket.AF_UNSPEC)
-            ctypes.CDLL(None).connect(peer.fileno(), nowhere, len(nowhere))
-        else:
-            peer.shutdown(socket.SHUT_RDWR)
 
 
 class Publisher[M: Message]:
@@ -181,7 +69,7 @@ class Publisher[M: Message]:
         self._let_in: object = None
         # XPUB shows subscriptions as they arrive: a latched topic answers them, and `wait_for_subscriber`
         # needs no sleep. VERBOSE, or a second subscriber to the same topic would go unseen.
-        self._socket = context().socket(zmq.XPUB)
+        self._socket = sockets.context().socket(zmq.XPUB)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._socket.setsockopt(zmq.SNDHWM, topic.depth)  # set before bind: later it would do nothing
         self._socket.setsockopt(zmq.MAXMSGSIZE, 1024)  # all that readers send is subscriptions
@@ -189,7 +77,7 @@ class Publisher[M: Message]:
         # thread brings more: that must be a trickle, and little of it be left when we hang up on somebody.
         self._socket.setsockopt(zmq.RCVHWM, 10)
         self._socket.setsockopt(zmq.RCVBUF, 8192)
-        bind(self._socket, topic.binds, f"topic `{topic.name}`")
+        sockets.bind(self._socket, topic.binds, f"topic `{topic.name}`")
 
     def publish(self, message: M, payload: wire.Buffer | None = None) -> M:
         """Send; a full queue drops this message for the reader that is behind, never blocks."""
@@ -234,7 +122,7 @@ class Publisher[M: Message]:
         for connection, key in tuple(self._peers.items()):
             if not self._keys.roles(key):
                 del self._peers[connection]
-                _hang_up(connection, self.topic.port)
+                sockets.hang_up(connection, self.topic.port)
 
     def _answer_subscriptions(self) -> None:
         fresh = 0
@@ -243,14 +131,14 @@ class Publisher[M: Message]:
                 event = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 break
-            connection = _connection(event)
+            connection = sockets.sender(event)
             if self._take_note(event.bytes, connection is not None):
                 fresh += 1
                 if self._keys and connection is not None:
                     self._peers[connection] = str(event.get("User-Id"))
             if connection is not None and self._says_too_much(connection):
                 self.refused += 1
-                _hang_up(connection, self.topic.port)
+                sockets.hang_up(connection, self.topic.port)
         if fresh and self._last is not None:
             self._socket.send_multipart(self._last)
 
@@ -314,48 +202,6 @@ _RECONNECT_S = 0.1
 """How soon ZeroMQ tries again to reach a publisher: readers should be back before its first message."""
 
 
-_HANDSHAKE_FAILED = (
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-)
-_HANDSHAKE = _HANDSHAKE_FAILED | zmq.EVENT_HANDSHAKE_SUCCEEDED
-
-
-def monitor(socket: zmq.Socket[bytes], events: int) -> zmq.Socket[bytes]:
-    """A socket that tells what happens to ``socket``'s connections. Close it after ``disable_monitor``."""
-    where = f"inproc://monitor-{id(socket)}-{time.monotonic_ns()}"
-    socket.monitor(where, events)
-    told = context().socket(zmq.PAIR)
-    # A monitor that is full and not read stops ZeroMQ's own thread, and with it every socket: no limit here.
-    told.setsockopt(zmq.RCVHWM, 0)
-    told.connect(where)
-    return told
-
-
-def next_event(told: zmq.Socket[bytes]) -> int | None:
-    """The number of the next event of a :func:`monitor`; None when there is none."""
-    try:
-        # zmq_socket_monitor(3): the number is in the first two bytes, in this machine's order.
-        return int.from_bytes(told.recv_multipart(zmq.NOBLOCK)[0][:2], sys.byteorder)
-    except zmq.Again:
-        return None
-
-
-def why_barred(endpoint: Endpoint, kind: int, timeout_s: float = 1.0) -> str:
-    """Why ``endpoint`` and this machine's keys do not go together, by trying; empty when they do, or when
-    nobody is there. ``kind``: of the socket to try with."""
-    with context().socket(kind) as socket:
-        told = monitor(socket, zmq.EVENT_CONNECT_RETRIED | _HANDSHAKE)
-        connect(socket, endpoint)
-        reason = ""
-        if told.poll(milliseconds(timeout_s)) and (event := next_event(told)) and event & _HANDSHAKE_FAILED:
-            reason = curve.why(event, endpoint, endpoint.keys)
-        socket.disable_monitor()
-        told.close()
-    return reason
-
-
 class Subscription:
     """A SUB socket on one topic that comes back after everything, an oversized message included.
 
@@ -376,15 +222,15 @@ class Subscription:
         # A topic with a rate that is silent for so long may be cut off, and neither side know.
         self._silent_s = max(_SILENT_S, 5 / topic.rate_hz) if topic.rate_hz else math.inf
         self._heard_at = time.monotonic()
-        self.socket = context().socket(zmq.SUB)
+        self.socket = sockets.context().socket(zmq.SUB)
         # Every option before connect: set afterwards they silently do nothing.
         self.socket.setsockopt(zmq.RCVHWM, depth)
         self.socket.setsockopt(zmq.MAXMSGSIZE, topic.max_bytes)
-        self.socket.setsockopt(zmq.RECONNECT_IVL, milliseconds(_RECONNECT_S))
-        stay_in_touch(self.socket, topic.rate_hz)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, sockets.milliseconds(_RECONNECT_S))
+        sockets.stay_in_touch(self.socket, topic.rate_hz)
         self.socket.setsockopt(zmq.SUBSCRIBE, wire.subscription(topic.name))
-        self._monitor = monitor(self.socket, zmq.EVENT_DISCONNECTED | _HANDSHAKE)
-        connect(self.socket, self._endpoint)
+        self._monitor = sockets.monitor(self.socket, zmq.EVENT_DISCONNECTED | sockets.HANDSHAKE)
+        sockets.connect(self.socket, self._endpoint)
 
     def receive(self, timeout_s: float) -> list[bytes] | None:
         """The parts of the next message; None when none arrived within ``timeout_s``."""
@@ -400,7 +246,7 @@ class Subscription:
             return self.socket.recv_multipart(zmq.NOBLOCK)
         if timeout_s > 0:
             # Waiting in `recv` itself: a poll before it would delay what has just arrived.
-            self.socket.setsockopt(zmq.RCVTIMEO, milliseconds(timeout_s))
+            self.socket.setsockopt(zmq.RCVTIMEO, sockets.milliseconds(timeout_s))
             with suppress(zmq.Again):
                 return self.socket.recv_multipart()
         return None
@@ -410,8 +256,8 @@ class Subscription:
         away then, which would come as new hours later. Cheap; only while nothing waits to be received: it
         would be lost."""
         now = time.monotonic()
-        while (event := next_event(self._monitor)) is not None:
-            if event & _HANDSHAKE_FAILED:
+        while (event := sockets.next_event(self._monitor)) is not None:
+            if event & sockets.HANDSHAKE_FAILED:
                 self.barred, self._barred_at = curve.why(event, self._endpoint, self._endpoint.keys), now
                 continue
             self._cut_at = now if event == zmq.EVENT_DISCONNECTED else None
@@ -432,7 +278,7 @@ class Subscription:
 
     def _connect_anew(self) -> None:
         self.socket.disconnect(self._endpoint)
-        connect(self.socket, self._endpoint)
+        sockets.connect(self.socket, self._endpoint)
 
     def close(self) -> None:
         self.socket.disable_monitor()

@@ -18,7 +18,7 @@ from typing import Any
 import zmq
 from pydantic import ValidationError
 
-from gripwire import bus, clock, wire
+from gripwire import clock, sockets, wire
 from gripwire.errors import UserError
 from gripwire.limits import Limits
 from gripwire.messages import COMMANDS, SCHEMA_VERSION, Command, Reply
@@ -57,18 +57,18 @@ class Server:
         self._keys = endpoint.keys if isinstance(endpoint, Endpoint) else None
         self._limits = Limits()
         self._answered: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-        self.socket = bus.context().socket(zmq.ROUTER)
+        self.socket = sockets.context().socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.MAXMSGSIZE, LONGEST_REQUEST)
         self.socket.setsockopt(zmq.RCVHWM, _WAITING)
         self.socket.setsockopt(zmq.SNDHWM, 1000)
-        bus.bind(self.socket, endpoint, "the control endpoint")
+        sockets.bind(self.socket, endpoint, "the control endpoint")
 
     def poll(self, timeout_s: float = 0.0) -> int:
         """Serve what is waiting, for at most ``timeout_s`` before the first; the number served."""
         served = 0
         began = time.monotonic()
         deadline, enough = began + timeout_s, began + max(timeout_s, _AT_ONCE_S)
-        while self.socket.poll(bus.milliseconds(deadline - time.monotonic())):
+        while self.socket.poll(sockets.milliseconds(deadline - time.monotonic())):
             self._serve(self.socket.recv_multipart(copy=False))
             served, deadline = served + 1, 0.0
             if time.monotonic() >= enough:
@@ -219,21 +219,21 @@ class Client:
 
     def _exchange(self, request_id: str, kind: str, body: bytes, timeout_s: float) -> dict[str, Any] | None:
         if self._socket is None:
-            self._socket = bus.context().socket(zmq.DEALER)
+            self._socket = sockets.context().socket(zmq.DEALER)
             self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BYTES)
             self._socket.setsockopt(zmq.RECONNECT_IVL, 100)
-            bus.connect(self._socket, self._endpoint)
+            sockets.connect(self._socket, self._endpoint)
         self._socket.send(body)
         deadline = time.monotonic() + timeout_s
         suspicious = min(deadline, time.monotonic() + _SUSPICIOUS_S)
         while True:
-            if self._socket.poll(bus.milliseconds(suspicious - time.monotonic())):
+            if self._socket.poll(sockets.milliseconds(suspicious - time.monotonic())):
                 answer = self._socket.recv_multipart()[-1]
                 with suppress(wire.WireError):  # something else listens there: as good as no answer
                     reply = wire.unpack_map(answer)
                     if reply.get("id") == request_id:  # else: a late reply to a question that had timed out
                         return reply
-            elif barred := bus.why_barred(self._endpoint, zmq.DEALER):
+            elif barred := sockets.why_barred(self._endpoint, zmq.DEALER):
                 self._forget()
                 raise UserError(f"the {self._service} service was not asked for `{kind}`: {barred}")
             elif suspicious < deadline:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import zmq
 
-from gripwire import __version__, bus, control, logs
+from gripwire import __version__, bus, control, logs, sockets
 from gripwire.errors import UserError
 from gripwire.messages import Command, EpisodeState, Health, Message, ModelState, Reply
 from gripwire.settings import Settings
@@ -150,7 +150,7 @@ class Runtime:
         return {
             "refused_messages": sum(end.refused for end in ends),
             "refused_commands": self.server.refused if self.server else 0,
-            "refused_peers": bus.refused_peers(),
+            "refused_peers": sockets.refused_peers(),
         }
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from typing import IO, Literal
 
 import zmq
 
-from gripwire import bus
+from gripwire import sockets
 from gripwire.files import make_folder
 from gripwire.metrics.settings import Metrics
 from gripwire.settings import Settings
@@ -238,7 +238,7 @@ def refuse_taken_ports(topics: Topics, bench: bool) -> None:
         wanted[f"tcp://{topics.bind}:{topics.sim_camera_port()}"] = "the bench's camera"
         wanted[f"tcp://{topics.bind}:{topics.sim_truth_port()}"] = "the bench's truth"
     for endpoint, what in wanted.items():
-        socket = bus.context().socket(zmq.XPUB)
-        bus.bind(socket, endpoint, what)
+        socket = sockets.context().socket(zmq.XPUB)
+        sockets.bind(socket, endpoint, what)
         socket.unbind(endpoint)
         socket.close()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import zmq
 
-from gripwire import bus, clock
+from gripwire import clock, sockets
 from gripwire.bus import Queued, Received
 from gripwire.liveness import Liveness, Meter
 from gripwire.messages import Message
@@ -31,7 +31,7 @@ class Survey:
         arrived: list[tuple[str, Received[Message]]] = []
         end = clock.monotonic_ns() + int(seconds * 1e9)
         while (left := end - clock.monotonic_ns()) > 0:
-            ready = self._poller.poll(bus.milliseconds(min(left / 1e9, 0.5)))
+            ready = self._poller.poll(sockets.milliseconds(min(left / 1e9, 0.5)))
             if clock.monotonic_ns() > self._tended + 500_000_000:
                 self._tended = clock.monotonic_ns()
                 for reader in self.readers.values():

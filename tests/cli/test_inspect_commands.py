@@ -8,7 +8,7 @@ from pathlib import Path
 
 import zmq
 
-from gripwire import bus, clock, wire
+from gripwire import clock, sockets, wire
 from gripwire.bus import Publisher
 from gripwire.messages import Frame, Reward
 from gripwire.topics import Topics
@@ -155,7 +155,7 @@ def _numbers(pattern: str, line: str) -> list[float]:
 
 def test_delay_does_not_compare_clocks_of_two_machines(gripwire, topics: Topics) -> None:
     process = gripwire("delay", "reward", "-n", "1")
-    with bus.context().socket(zmq.XPUB) as raw:
+    with sockets.context().socket(zmq.XPUB) as raw:
         raw.bind(topics["reward"].endpoint)
         assert raw.poll(int(WAIT_S * 1000)) and raw.recv()
         seq = 0

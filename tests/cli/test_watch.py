@@ -8,7 +8,7 @@ import pytest
 import zmq
 from rich.console import Console
 
-from gripwire import bus, wire
+from gripwire import sockets, wire
 from gripwire.bus import Publisher
 from gripwire.cli.watch import Changes, screen
 from gripwire.messages import Health, Reward
@@ -89,7 +89,7 @@ def test_what_changed_is_noted_once_though_its_reason_counts_seconds(survey: Sur
 def test_losses_restarts_and_refusals_are_noted(survey: Survey, topics: Topics) -> None:
     changes = Changes(0.0)
     health = topics["health/reward"]
-    with Publisher(topics["reward"]) as publisher, bus.context().socket(zmq.XPUB) as raw:
+    with Publisher(topics["reward"]) as publisher, sockets.context().socket(zmq.XPUB) as raw:
         raw.bind(health.binds)
         assert publisher.wait_for_subscriber(20) and raw.poll(20_000)
 

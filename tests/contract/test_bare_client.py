@@ -13,7 +13,7 @@ import msgpack
 import pytest
 import zmq
 
-from gripwire import bus, wire
+from gripwire import bus, sockets, wire
 from gripwire.bus import Latest, Publisher, Queued
 from gripwire.control import Server
 from gripwire.errors import UserError
@@ -179,9 +179,9 @@ def test_it_drops_a_latched_repetition_that_was_meant_for_another_reader(topics:
 
 def test_it_goes_on_after_what_it_does_not_understand(topics: Topics) -> None:
     client, topic = _load_client(), topics["reward"]
-    with bus.context().socket(zmq.XPUB) as raw:
+    with sockets.context().socket(zmq.XPUB) as raw:
         raw.bind(topic.endpoint)
-        reader = client.Reader(bus.context(), topic.endpoint, "reward")
+        reader = client.Reader(sockets.context(), topic.endpoint, "reward")
         assert raw.poll(int(WAIT_S * 1000)) and raw.recv() == b"\x01reward\0"
         key = wire.subscription("reward")
         for garbage in (
@@ -238,8 +238,8 @@ def test_it_reads_why_a_command_was_refused(topics: Topics, bare: Start, arm: Ar
 def test_it_may_ask_again_with_the_same_id_without_harm(topics: Topics, arm: Arm) -> None:
     client, endpoint = _load_client(), topics.control("robot")
     args = {"position": {"gripper": 1.0}}
-    first = client.ask(bus.context(), endpoint, "Goal", args, "same")
-    again = client.ask(bus.context(), endpoint, "Goal", args, "same", zmq.REQ)
+    first = client.ask(sockets.context(), endpoint, "Goal", args, "same")
+    again = client.ask(sockets.context(), endpoint, "Goal", args, "same", zmq.REQ)
     assert first == again and first["ok"] and len(arm.goals) == 1
 
 
@@ -307,7 +307,7 @@ def test_the_newest_message_of_a_bare_publisher_is_kept_with_its_payload(topics:
     header = {"camera": "gripper_cam", "width": 2, "height": 1, "encoding": "rgb8"}
     with Latest(topic, Frame) as latest:
         bare = threading.Thread(
-            target=client.publish, args=(bus.context(), topic.endpoint, topic.name, header, b"rgbrgb")
+            target=client.publish, args=(sockets.context(), topic.endpoint, topic.name, header, b"rgbrgb")
         )
         bare.start()
         received = latest.wait(WAIT_S)

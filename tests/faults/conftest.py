@@ -102,6 +102,7 @@ class Stack:
         return self.usual[topic]
 
     def all_well(self, timeout_s: float = 60.0) -> None:
+        self.listen(0.5)  # what nobody listened to meanwhile, and what of it was lost, is no fault of now
         self.until(lambda: all(self.is_well(s) for s in SERVICES), timeout_s, "every service is well")
 
     def memory(self) -> dict[str, float]:

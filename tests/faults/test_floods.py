@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 import zmq
 
-from gripwire import bus, control, wire
+from gripwire import control, sockets, wire
 from gripwire.errors import UserError
 from gripwire.messages import Freeze, Goal, NewEpisode
 from gripwire.topics import Topic
@@ -44,7 +44,7 @@ def _commands(endpoint: str, service: str) -> Callable[[threading.Event, list[in
     body = {"v": 1, "kind": type(command).__name__, "args": command.model_dump()}
 
     def flood(over: threading.Event, sent: list[int]) -> None:
-        with bus.context().socket(zmq.DEALER) as socket:
+        with sockets.context().socket(zmq.DEALER) as socket:
             socket.connect(endpoint)
             while not over.is_set():
                 with suppress(zmq.Again):

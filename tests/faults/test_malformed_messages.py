@@ -16,7 +16,7 @@ from contextlib import suppress
 import pytest
 import zmq
 
-from gripwire import bus, control, wire
+from gripwire import control, sockets, wire
 from gripwire.bus import Latest, Queued
 from gripwire.errors import UserError
 from gripwire.messages import (
@@ -69,7 +69,7 @@ class Busy:
 
 def _ask(endpoint: str, garbler: Garbler) -> None:
     """COUNT requests that make no sense, each of which is answered."""
-    with bus.context().socket(zmq.DEALER) as socket:
+    with sockets.context().socket(zmq.DEALER) as socket:
         socket.connect(endpoint)
         sent = answered = 0
         while answered < COUNT:
@@ -190,10 +190,10 @@ class Talker:
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
-        self.socket = bus.context().socket(zmq.XPUB)
+        self.socket = sockets.context().socket(zmq.XPUB)
         self.socket.setsockopt(zmq.XPUB_NODROP, 1)
         self.socket.setsockopt(zmq.SNDTIMEO, 30_000)
-        bus.bind(self.socket, topic.endpoint, "a liar")
+        sockets.bind(self.socket, topic.endpoint, "a liar")
 
     def wait(self) -> None:
         assert self.socket.poll(60_000) and self.socket.recv()

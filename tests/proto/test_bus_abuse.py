@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from gripwire import bus, clock, wire
+from gripwire import bus, clock, sockets, wire
 from gripwire.bus import Gaps, Publisher, Queued, Received
 from gripwire.messages import Health, Reward
 from gripwire.topics import Topics
@@ -51,7 +51,7 @@ def test_who_subscribes_to_what_is_not_here_again_and_again_is_counted_and_hung_
 
 def test_one_socket_that_reads_many_topics_is_no_nuisance(topics: Topics) -> None:
     topic = topics["reward"]
-    with Publisher(topic) as publisher, bus.context().socket(zmq.SUB) as reader:
+    with Publisher(topic) as publisher, sockets.context().socket(zmq.SUB) as reader:
         for other in topics:
             reader.subscribe(other.name.encode() + b"\0")
         reader.connect(topic.endpoint)
@@ -80,7 +80,7 @@ def test_a_flood_of_subscriptions_holds_no_publication_up(topics: Topics) -> Non
 def test_a_reader_of_a_topic_that_should_not_be_silent_connects_anew(topics: Topics) -> None:
     """As when the network drops everything: what is held back for it must not come as new when that heals."""
     topic = topics["reward"]
-    with bus.context().socket(zmq.XPUB) as mute, Queued(topic, Reward) as reader:
+    with sockets.context().socket(zmq.XPUB) as mute, Queued(topic, Reward) as reader:
         mute.setsockopt(zmq.XPUB_VERBOSER, 1)
         mute.bind(topic.endpoint)
         assert mute.poll(int(WAIT_S * 1000)) and mute.recv() == b"\1reward\0"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from gripwire import bus, wire
+from gripwire import sockets, wire
 from gripwire.bus import Latest, Publisher, Queued
 from gripwire.errors import UserError
 from gripwire.messages import Frame, Goal, ModelState, Reward, RobotState
@@ -71,7 +71,7 @@ def test_a_reader_that_never_looks_still_finds_the_newest_message_in_its_slot(to
 
 def test_a_subscription_to_reward_does_not_receive_reward_debug(topics: Topics) -> None:
     topic = topics["reward"]
-    with bus.context().socket(zmq.XPUB) as raw, Queued(topic, Reward) as reader:
+    with sockets.context().socket(zmq.XPUB) as raw, Queued(topic, Reward) as reader:
         raw.bind(topic.endpoint)
         assert raw.poll(int(WAIT_S * 1000)) and raw.recv() == b"\x01reward\0"
         raw.send_multipart(wire.encode("reward_debug", Reward(probability=0.1)))
@@ -105,9 +105,9 @@ def test_a_publisher_used_from_many_threads_sends_whole_messages_in_order(topics
 def test_a_forked_child_gets_a_context_that_works(topics: Topics, tmp_path: Path) -> None:
     script = tmp_path / "forks.py"
     script.write_text(
-        "import os, sys\nfrom gripwire import bus\nfrom gripwire.messages import RobotState\n"
+        "import os, sys\nfrom gripwire import bus, sockets\nfrom gripwire.messages import RobotState\n"
         "from gripwire.topics import Topics\n"
-        "used = bus.context().socket(bus.zmq.PUB)\n"  # ZeroMQ starts its threads with the first socket
+        "used = sockets.context().socket(bus.zmq.PUB)\n"  # ZeroMQ starts its threads with the first socket
         "if os.fork() == 0:\n"
         f"    with bus.Publisher(Topics({topics.port_base})['robot/state']) as publisher:\n"
         "        publisher.wait_for_subscriber(10)\n"
@@ -126,9 +126,9 @@ def test_a_forked_child_gets_a_context_that_works(topics: Topics, tmp_path: Path
 def test_a_process_with_undelivered_requests_ends_at_once(topics: Topics, tmp_path: Path) -> None:
     script = tmp_path / "asks.py"
     script.write_text(
-        "from gripwire import bus\nimport zmq\n"
-        f"s = bus.context().socket(zmq.DEALER); s.connect({topics.control('robot')!r})\n"
-        "s.send(b'nobody reads this'); s.close(); bus.context().term(); print('ended')\n"
+        "from gripwire import sockets\nimport zmq\n"
+        f"s = sockets.context().socket(zmq.DEALER); s.connect({topics.control('robot')!r})\n"
+        "s.send(b'nobody reads this'); s.close(); sockets.context().term(); print('ended')\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, timeout=20, text=True)
     assert done.stdout == "ended\n", done.stderr
@@ -161,7 +161,7 @@ def test_a_latched_topic_answers_a_reader_that_comes_late(topics: Topics) -> Non
 
 def test_a_queued_reader_says_exactly_what_it_lost(topics: Topics) -> None:
     topic = topics["reward"]
-    with bus.context().socket(zmq.XPUB) as raw, Queued(topic, Reward) as reader:
+    with sockets.context().socket(zmq.XPUB) as raw, Queued(topic, Reward) as reader:
         raw.bind(topic.endpoint)
         assert raw.poll(int(WAIT_S * 1000)) and raw.recv()
         for boot, seq in (("a", 0), ("a", 1), ("a", 5), ("a", 6), ("b", 0), ("b", 2)):
@@ -174,7 +174,7 @@ def test_a_queued_reader_says_exactly_what_it_lost(topics: Topics) -> None:
 
 def test_what_does_not_parse_is_counted_and_dropped_and_the_reader_goes_on(topics: Topics) -> None:
     topic = topics["reward"]
-    with bus.context().socket(zmq.XPUB) as raw, Queued(topic, Reward) as reader:
+    with sockets.context().socket(zmq.XPUB) as raw, Queued(topic, Reward) as reader:
         raw.bind(topic.endpoint)
         assert raw.poll(int(WAIT_S * 1000)) and raw.recv()
         key = wire.subscription("reward")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import zmq
 
-from gripwire import bus, clock, wire
+from gripwire import clock, sockets, wire
 from gripwire.bus import Latest, Publisher, Queued, Received
 from gripwire.messages import Frame, Reward, RobotState
 from gripwire.topics import Topics
@@ -74,7 +74,7 @@ def test_within_its_depth_a_queue_loses_nothing_while_nobody_reads(topics: Topic
 
 def test_the_slot_survives_what_does_not_parse(topics: Topics) -> None:
     topic, key = topics["reward"], wire.subscription("reward")
-    with bus.context().socket(zmq.XPUB) as raw, Latest(topic, Reward) as latest:
+    with sockets.context().socket(zmq.XPUB) as raw, Latest(topic, Reward) as latest:
         raw.bind(topic.endpoint)
         assert raw.poll(int(WAIT_S * 1000)) and raw.recv()
         for garbage in ([key], [key, b"\xc1"], [key, wire.pack(Reward(v=2))], [key, b"a", b"b", b"c"]):
@@ -103,8 +103,8 @@ def test_a_reader_finds_a_publisher_that_was_started_again(topics: Topics) -> No
     topic = topics["reward"]
     with Latest(topic, Reward) as latest:
         for boot in ("one", "two"):
-            with bus.context().socket(zmq.XPUB) as raw:
-                bus.bind(raw, topic.endpoint, "a publisher")
+            with sockets.context().socket(zmq.XPUB) as raw:
+                sockets.bind(raw, topic.endpoint, "a publisher")
                 assert raw.poll(int(WAIT_S * 1000)) and raw.recv() == b"\x01reward\0"
                 raw.send_multipart(wire.encode("reward", Reward(boot=boot)))
                 _until(lambda boot=boot: (r := latest.get()) and r.message.boot == boot, f"news from {boot}")
@@ -122,7 +122,7 @@ def test_a_reader_that_leaves_is_noticed(topics: Topics) -> None:
 
 def test_who_subscribes_to_everything_is_a_reader_too(topics: Topics) -> None:
     topic = topics["reward"]
-    with Publisher(topic) as publisher, bus.context().socket(zmq.SUB) as all_of_it:
+    with Publisher(topic) as publisher, sockets.context().socket(zmq.SUB) as all_of_it:
         all_of_it.setsockopt(zmq.SUBSCRIBE, b"")
         all_of_it.connect(topic.endpoint)
         assert publisher.wait_for_subscriber(WAIT_S)
@@ -134,7 +134,7 @@ def test_who_subscribes_to_everything_is_a_reader_too(topics: Topics) -> None:
 
 def test_what_is_no_subscription_does_not_upset_the_count_of_readers(topics: Topics) -> None:
     topic = topics["reward"]
-    with Publisher(topic) as publisher, bus.context().socket(zmq.XSUB) as talker:
+    with Publisher(topic) as publisher, sockets.context().socket(zmq.XSUB) as talker:
         talker.connect(topic.endpoint)
         for chatter in (b"", b"\2", b"\2rew", b"hello"):  # XPUB hands on whatever a reader says
             talker.send(chatter)
@@ -147,7 +147,7 @@ def test_a_reader_that_sends_too_much_is_cut_off_and_the_others_are_not(topics: 
     with (
         Publisher(topic) as publisher,
         Queued(topic, Reward) as reader,
-        bus.context().socket(zmq.XSUB) as talker,
+        sockets.context().socket(zmq.XSUB) as talker,
     ):
         assert publisher.wait_for_subscriber(WAIT_S)
         monitor = talker.get_monitor_socket(zmq.EVENT_DISCONNECTED)

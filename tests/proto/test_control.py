@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import zmq
 
-from gripwire import bus, control, wire
+from gripwire import control, sockets, wire
 from gripwire.control import Client, Server
 from gripwire.errors import UserError
 from gripwire.messages import Command, Done, Goal, Hold, Release, Reply, Sent, StartEpisode
@@ -80,7 +80,7 @@ def client(endpoint: str) -> Iterator[Client]:
 
 def _raw(endpoint: str, *bodies: bytes) -> list[dict[str, Any]]:
     """Send bytes as they are from one DEALER; the answers in order."""
-    with bus.context().socket(zmq.DEALER) as socket:
+    with sockets.context().socket(zmq.DEALER) as socket:
         socket.connect(endpoint)
         answers = []
         for body in bodies:
@@ -183,7 +183,7 @@ def test_a_refusal_does_not_quote_and_remember_all_that_was_asked(serving: Servi
 
 
 def test_a_flood_does_not_keep_the_loop_of_the_service(serving: Serving, endpoint: str) -> None:
-    with bus.context().socket(zmq.DEALER) as flood:
+    with sockets.context().socket(zmq.DEALER) as flood:
         flood.connect(endpoint)
         flooding = threading.Event()
 
@@ -209,7 +209,7 @@ def test_a_flood_does_not_keep_the_loop_of_the_service(serving: Serving, endpoin
 def test_a_request_of_too_many_parts_is_counted_and_not_sent_back(
     serving: Serving, endpoint: str, client: Client
 ) -> None:
-    with bus.context().socket(zmq.DEALER) as socket:
+    with sockets.context().socket(zmq.DEALER) as socket:
         socket.connect(endpoint)
         socket.send_multipart([b"x"] * 10)
         socket.send(_request(id="after"))
@@ -225,7 +225,7 @@ def test_unknown_arguments_are_ignored_so_that_a_newer_client_is_understood(
 
 
 def test_a_req_socket_is_answered_with_its_delimiter(serving: Serving, endpoint: str) -> None:
-    with bus.context().socket(zmq.REQ) as socket:
+    with sockets.context().socket(zmq.REQ) as socket:
         socket.connect(endpoint)
         socket.send(_request())
         assert socket.poll(int(WAIT_S * 1000))
@@ -256,7 +256,7 @@ def test_a_request_that_timed_out_is_not_delivered_to_a_service_started_later(
 
 def test_an_answer_to_an_earlier_question_is_not_taken_for_this_one(client: Client, endpoint: str) -> None:
     def answer() -> None:
-        with bus.context().socket(zmq.ROUTER) as router:
+        with sockets.context().socket(zmq.ROUTER) as router:
             router.bind(endpoint)
             assert router.poll(int(WAIT_S * 1000))
             asker, body = router.recv_multipart()

@@ -15,7 +15,7 @@ from dataclasses import replace
 import pytest
 import zmq
 
-from gripwire import bus, curve, keys, wire
+from gripwire import curve, keys, sockets, wire
 from gripwire.bus import Latest, Publisher, Queued
 from gripwire.client import RewardStream, RewardTimeout
 from gripwire.control import Client
@@ -108,13 +108,13 @@ def test_a_machine_that_is_not_allowed_reads_nothing_and_is_told_how_it_would(
     assert robot_pc.keys and laptop.keys
     keys.allow(laptop.keys, "robot-pc", robot_pc.keys.public, ("watch",), host="127.0.0.1")
     topics = machine("laptop").topics  # it knows the robot's key from now on, and not the other way round
-    before = bus.refused_peers()
+    before = sockets.refused_peers()
     with Publisher(robot_pc.topics["reward"]) as publisher, Latest(topics["reward"], Reward) as reader:
         until(lambda: reader.barred)
         remedy = f"`gripwire keys allow NAME {laptop.keys.public} --role watch`"
         assert "does not let this machine in" in reader.barred and remedy in reader.barred
         assert not hear(publisher, reader)
-        until(lambda: bus.refused_peers() > before + 2)
+        until(lambda: sockets.refused_peers() > before + 2)
         told = [record for record in caplog.records if remedy in record.getMessage()]
         assert len(told) == 1, "once a machine, however often it comes"
         # And when somebody follows the remedy, it goes on by itself.
@@ -266,7 +266,7 @@ def test_a_forked_child_serves_with_keys_of_its_own_context(robot_pc: Settings) 
                     publisher.wait_for_subscriber(20)
                     publisher.publish(Reward(reason="from the child"))
                     publisher.close(linger_ms=2000)
-                    bus.context().term()
+                    sockets.context().term()
                 os._exit(0)
             os.wait()
     """

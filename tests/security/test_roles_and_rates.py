@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import zmq
 
-from gripwire import bus, control, keys, wire
+from gripwire import control, keys, sockets, wire
 from gripwire.control import Client, Server
 from gripwire.errors import UserError
 from gripwire.limits import Limits
@@ -119,8 +119,8 @@ def test_one_machine_cannot_fetch_the_answer_to_anothers_request(
     _give(robot_pc, "laptop", "watch", "drive")
     body = wire.pack_map({"v": 1, "id": "guessed", "kind": "Hold", "args": {}})
     for stack in (robot_pc, laptop):
-        with bus.context().socket(zmq.DEALER) as socket:
-            bus.connect(socket, stack.topics.control("robot"))
+        with sockets.context().socket(zmq.DEALER) as socket:
+            sockets.connect(socket, stack.topics.control("robot"))
             socket.send(body)
             assert socket.poll(WAIT_S * 1000)
             assert wire.unpack_map(socket.recv())["ok"]
@@ -132,8 +132,8 @@ def test_a_flood_of_one_command_is_refused_with_its_limit_and_the_others_still_g
 ) -> None:
     limit = int(StopEpisode.rate_hz)
     endpoint = robot_pc.topics.control("robot")
-    with bus.context().socket(zmq.DEALER) as socket:
-        bus.connect(socket, endpoint)
+    with sockets.context().socket(zmq.DEALER) as socket:
+        sockets.connect(socket, endpoint)
         for _ in range(4 * limit):
             request = {"v": 1, "id": uuid.uuid4().hex, "kind": "StopEpisode", "args": {}}
             socket.send(wire.pack_map(request))
@@ -192,11 +192,11 @@ def test_a_heartbeat_counts_what_was_refused(robot_pc: Settings, laptop: Setting
     assert set(before) == {"refused_messages", "refused_commands", "refused_peers"}
     topic = robot_pc.topics["label"]
     reader = runtime.queued("label", topic.message)
-    with bus.context().socket(zmq.XPUB) as raw, bus.context().socket(zmq.DEALER) as socket:
-        bus.bind(raw, topic.binds, "a publisher")
+    with sockets.context().socket(zmq.XPUB) as raw, sockets.context().socket(zmq.DEALER) as socket:
+        sockets.bind(raw, topic.binds, "a publisher")
         assert raw.poll(WAIT_S * 1000)
         raw.send_multipart([wire.subscription("label"), b"\xc1"])
-        bus.connect(socket, Endpoint("127.0.0.1", robot_pc.bus.port_base + 40, robot_pc.keys))
+        sockets.connect(socket, Endpoint("127.0.0.1", robot_pc.bus.port_base + 40, robot_pc.keys))
         socket.send(b"\xc1")
         deadline = time.monotonic() + WAIT_S
         while runtime.refusals() != before | {"refused_messages": 1, "refused_commands": 1}:

@@ -7,7 +7,7 @@ import time
 
 import zmq
 
-from gripwire import bus, clock
+from gripwire import clock, sockets
 from gripwire.errors import UserError
 from gripwire_camera import opencv
 from gripwire_camera.sources import Picture, decode
@@ -33,12 +33,12 @@ class LeRobotStream:
         self._picture: Picture | None = None
         self._offered = threading.Condition()
         self._stop = threading.Event()
-        self._socket = bus.context().socket(zmq.XPUB)
+        self._socket = sockets.context().socket(zmq.XPUB)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._socket.setsockopt(zmq.SNDHWM, _DEPTH)
         self._socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # all that readers send is subscriptions
         try:
-            bus.bind(self._socket, f"tcp://{host}:{port}", f"camera {name}")
+            sockets.bind(self._socket, f"tcp://{host}:{port}", f"camera {name}")
         except UserError as e:
             raise UserError(
                 f"camera {name} cannot use port {port} for LeRobot's `zmq` camera: something else has it; "
