@@ -37,7 +37,8 @@ def status(project: Project = containers.PROJECT, as_json: options.Json = False)
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("service", "state", "up", "restarts", "image", "says"):
-        table.add_column(column, justify="right" if column in ("up", "restarts") else "left")
+        right, whole = column in ("up", "restarts"), column in ("service", "state")
+        table.add_column(column, justify="right" if right else "left", no_wrap=whole)
     for c in found:
         state = c.health or c.state if c.state == "running" else c.state
         up = "" if c.up_s is None else _duration(c.up_s)
