@@ -103,21 +103,25 @@ RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/ro
 
 
 # ---- The images. First the packages of the lock, then our own wheels: these change with every commit.
+# $USER: PyTorch asks for the user's name, and one by number alone, as you are, has none in an image.
 
 # Makes keys, keeps the last minutes of the bus.
 FROM core-layer AS core
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire
 USER 1000:1000
+ENV USER=gripwire
 
 FROM picture-layer AS camera
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_camera
 USER 1000:1000
+ENV USER=gripwire
 CMD ["camera", "run"]
 
 FROM picture-layer AS robot
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh robot.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_robot
 USER 1000:1000
+ENV USER=gripwire
 CMD ["robot", "run"]
 
 # The robot's image and the other end of the bench's serial cables (`gripwire sim plug`), nothing else.
@@ -125,23 +129,27 @@ FROM robot AS robot-sim
 USER root
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire_sim
 USER 1000:1000
+ENV USER=gripwire
 
 FROM picture-layer AS reward
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh reward.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_reward
 USER 1000:1000
+ENV USER=gripwire
 CMD ["reward", "run"]
 
 FROM torch-layer AS recorder
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh recorder.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_recorder
 USER 1000:1000
+ENV USER=gripwire
 CMD ["recorder", "run"]
 
 FROM torch-layer AS trainer
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh trainer.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_reward gripwire_trainer
 USER 1000:1000
+ENV USER=gripwire
 CMD ["trainer", "run"]
 
 # The bench draws its camera's pictures with Mesa's software OpenGL.
@@ -151,6 +159,7 @@ RUN apt-get update -q && apt-get install -qy --no-install-recommends libegl1 lib
 RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh sim.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_sim
 USER 1000:1000
+ENV USER=gripwire
 CMD ["sim", "run"]
 
 
@@ -162,6 +171,7 @@ RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image
 # ONNX Runtime looks for NVIDIA's libraries where the loader does; their wheels put them beside the packages.
 ENV LD_LIBRARY_PATH=/usr/local/lib/python3.12/site-packages/nvidia/cu13/lib:/usr/local/lib/python3.12/site-packages/nvidia/cudnn/lib
 USER 1000:1000
+ENV USER=gripwire
 CMD ["reward", "run"]
 
 FROM torch-gpu-layer AS trainer-gpu
@@ -169,4 +179,5 @@ RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/ro
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_reward gripwire_trainer
 ENV LD_LIBRARY_PATH=/usr/local/lib/python3.12/site-packages/nvidia/cu13/lib:/usr/local/lib/python3.12/site-packages/nvidia/cudnn/lib
 USER 1000:1000
+ENV USER=gripwire
 CMD ["trainer", "run"]
