@@ -41,5 +41,5 @@ def judge(code: int, out: str, system: str) -> Finding:
     how = f"crashed with signal {-code}" if code < -1 else f"does not draw: {said[:160]}"
     return Finding(
         "egl", "warn", f"EGL {how}; the bench's camera paints simpler pictures of its own",
-        "`sudo apt install libegl1 libgl1-mesa-dri` (no GPU needed)",
+        "`sudo apt install libegl1 libgl1-mesa-dri libopengl0` (no GPU needed)",
     )  # fmt: skip

@@ -68,7 +68,7 @@ def open_renderer(world: World) -> "Renderer | Painter":
 
         log.warning(
             "OpenGL (MUJOCO_GL=%s) does not draw here (%s): the pictures are painted instead, without "
-            "highlights; for MuJoCo's own, `apt install libegl1 libgl1-mesa-dri` (no GPU needed)",
+            "highlights; for MuJoCo's own, `apt install libegl1 libgl1-mesa-dri libopengl0` (no GPU needed)",
             os.environ.get("MUJOCO_GL", ""), type(e).__name__,
         )  # fmt: skip
         return Painter(world, WIDTH, HEIGHT)
