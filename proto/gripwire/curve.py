@@ -106,14 +106,13 @@ def why(event: int, endpoint: str, keys: Keys | None) -> str:
             f"{endpoint} is served without keys, which this data folder has ({keys.folder}): give that stack "
             "the same data folder or keys of its own, and start it anew"
         )
-    if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-        return (
-            f"{endpoint} asks for keys, and this data folder has none: name the stack's with --data or "
-            "GRIPWIRE_DATA, or on another machine run `gripwire keys new`"
-        )
     if keys:
         return (
-            f"{endpoint} broke off before a word was said: it has another key than is expected of it, see "
+            f"{endpoint} broke off before a word was said: it has another key than is expected of it, or none: see "
             f"`gripwire keys list`; `gripwire keys show` there prints it"
         )
-    return ""
+    # ZeroMQ tells of one and the same refusal now as a breach of protocol, now without detail.
+    return (
+        f"{endpoint} asks for keys, and this data folder has none: name the stack's with --data or "
+        "GRIPWIRE_DATA, or on another machine run `gripwire keys new`"
+    )
