@@ -48,7 +48,9 @@ def _states(path: Path, count: int, flush_every: int) -> list[Message]:
     return out
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(0, 1), st.integers(0, 2**63 - 1), st.text())
+@given(
+    st.floats(allow_nan=False, allow_infinity=False), st.floats(0, 1), st.integers(0, 2**63 - 1), st.text()
+)
 def test_a_message_comes_back_with_every_bit(logit: float, probability: float, time: int, text: str) -> None:
     sent = Reward(logit=logit, probability=probability, t_capture=time, reason=text, model="m", epoch=2)
     assert form.from_json(form.to_json(sent, None), Reward) == (sent, None)
