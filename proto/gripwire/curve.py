@@ -108,8 +108,8 @@ def why(event: int, endpoint: str, keys: Keys | None) -> str:
         )
     if keys:
         return (
-            f"{endpoint} broke off before a word was said: it has another key than is expected of it, or none: "
-            "see `gripwire keys list`; `gripwire keys show` there prints it"
+            f"{endpoint} broke off before a word was said: it has another key than is expected of it, or "
+            "none: see `gripwire keys list`; `gripwire keys show` there prints it"
         )
     # ZeroMQ tells of one and the same refusal now as a breach of protocol, now without detail.
     return (
