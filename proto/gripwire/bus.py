@@ -332,13 +332,14 @@ class Reader[M: Message](ABC):
         self._name = wire.subscription(topic.name)
 
     def _take(self, subscription: Subscription, timeout_s: float) -> Received[M] | None:
-        """The next message that parses and is no repetition; None when none came in time, or when it was not
-        among as many as are kept for a reader: a flood of nonsense must not hold its owner up."""
-        deadline = time.monotonic() + timeout_s
-        for _ in range(self.topic.depth):
-            if (parts := subscription.receive(deadline - time.monotonic())) is None:
-                break
+        """The next message that parses and is no repetition; None when none came in time.
+
+        When the time is up, no more nonsense is passed over than is kept for a reader: a flood of it must not
+        hold the owner up."""
+        deadline, spare = time.monotonic() + timeout_s, self.topic.depth
+        while spare and (parts := subscription.receive(deadline - time.monotonic())) is not None:
             now = clock.monotonic_ns()
+            spare -= time.monotonic() >= deadline
             try:
                 if parts[0] != self._name:
                     raise wire.WireError(f"it is about another topic: {parts[0][:60]!r}")
