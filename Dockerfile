@@ -27,12 +27,12 @@ ENTRYPOINT ["gripwire"]
 
 FROM ${BASE} AS tools
 ARG UV_DEFAULT_INDEX PIP_INDEX_URL
-ENV UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy
+ENV UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy UV_CACHE_DIR=/cache/uv PIP_CACHE_DIR=/cache/pip
 WORKDIR /src
 COPY requirements*.lock ./
 COPY scripts/cut_lock.py scripts/into_image.sh scripts/
 COPY scripts/overrides scripts/overrides
-RUN --mount=type=cache,target=/root/.cache \
+RUN --mount=type=cache,target=/cache \
     python scripts/cut_lock.py --package uv > uv.txt \
     && python -m pip install --root-user-action=ignore --no-deps --require-hashes -r uv.txt \
     && mkdir /lend && cp "$(command -v uv)" scripts/into_image.sh /lend/
@@ -48,7 +48,7 @@ COPY services/recorder/pyproject.toml services/recorder/
 COPY services/trainer/pyproject.toml services/trainer/
 COPY services/sim/pyproject.toml services/sim/
 # PyTorch is a layer of its own. The robot goes without.
-RUN --mount=type=cache,target=/root/.cache set -e; \
+RUN --mount=type=cache,target=/cache set -e; \
     cut() { name=$1; shift; python scripts/cut_lock.py "$@" > "/lend/$name.txt"; }; \
     cut core proto; \
     cut camera proto services/camera; \
@@ -62,7 +62,7 @@ RUN --mount=type=cache,target=/root/.cache set -e; \
     else cut torch services/recorder services/trainer --only-torch; fi
 
 FROM cuts AS gpu-cuts
-RUN --mount=type=cache,target=/root/.cache set -e; \
+RUN --mount=type=cache,target=/cache set -e; \
     cut() { name=$1; shift; \
         python scripts/cut_lock.py --lock requirements-gpu.lock "$@" > "/lend/$name.txt"; }; \
     cut reward-gpu proto services/reward --override scripts/overrides/gpu.txt --also "onnxruntime-gpu[cuda,cudnn]"; \
@@ -72,7 +72,7 @@ RUN --mount=type=cache,target=/root/.cache set -e; \
     cut torch services/trainer --only-torch
 
 FROM tools AS wheels
-RUN --mount=type=cache,target=/root/.cache set -e; \
+RUN --mount=type=cache,target=/cache set -e; \
     python scripts/cut_lock.py --package hatchling --package editables --package packaging --package pathspec \
         --package pluggy --package trove-classifiers > tools.txt; \
     uv pip install --quiet --system --no-deps --require-hashes -r tools.txt
@@ -88,18 +88,18 @@ RUN for member in proto services/*/; do \
 
 FROM base AS core-layer
 ARG UV_DEFAULT_INDEX
-RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh core.txt
+RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/cache /mnt/into_image.sh core.txt
 
 FROM core-layer AS picture-layer
-RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh camera.txt
+RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/cache /mnt/into_image.sh camera.txt
 
 FROM picture-layer AS torch-layer
 ARG TORCH
-RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache \
+RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/cache \
     if [ "$TORCH" = cpu ]; then export UV_TORCH_BACKEND=cpu; fi; /mnt/into_image.sh torch.txt
 
 FROM picture-layer AS torch-gpu-layer
-RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh torch.txt
+RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/cache /mnt/into_image.sh torch.txt
 
 
 # ---- The images. First the packages of the lock, then our own wheels: these change with every commit.
@@ -118,7 +118,7 @@ ENV USER=gripwire
 CMD ["camera", "run"]
 
 FROM picture-layer AS robot
-RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh robot.txt
+RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/cache /mnt/into_image.sh robot.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_robot
 USER 1000:1000
 ENV USER=gripwire
@@ -132,21 +132,21 @@ USER 1000:1000
 ENV USER=gripwire
 
 FROM picture-layer AS reward
-RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh reward.txt
+RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/cache /mnt/into_image.sh reward.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_reward
 USER 1000:1000
 ENV USER=gripwire
 CMD ["reward", "run"]
 
 FROM torch-layer AS recorder
-RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh recorder.txt
+RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/cache /mnt/into_image.sh recorder.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_recorder
 USER 1000:1000
 ENV USER=gripwire
 CMD ["recorder", "run"]
 
 FROM torch-layer AS trainer
-RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh trainer.txt
+RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/cache /mnt/into_image.sh trainer.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_reward gripwire_trainer
 USER 1000:1000
 ENV USER=gripwire
@@ -156,7 +156,7 @@ CMD ["trainer", "run"]
 FROM picture-layer AS sim
 RUN apt-get update -q && apt-get install -qy --no-install-recommends libegl1 libopengl0 libgl1-mesa-dri \
     && rm -rf /var/lib/apt/lists/*
-RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh sim.txt
+RUN --mount=from=cuts,source=/lend,target=/mnt --mount=type=cache,target=/cache /mnt/into_image.sh sim.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_sim
 USER 1000:1000
 ENV USER=gripwire
@@ -166,7 +166,7 @@ CMD ["sim", "run"]
 # ---- With an NVIDIA GPU: ONNX Runtime and PyTorch with CUDA (requirements-gpu.lock).
 
 FROM picture-layer AS reward-gpu
-RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh reward-gpu.txt
+RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/cache /mnt/into_image.sh reward-gpu.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_reward
 # ONNX Runtime looks for NVIDIA's libraries where the loader does; their wheels put them beside the packages.
 ENV LD_LIBRARY_PATH=/usr/local/lib/python3.12/site-packages/nvidia/cu13/lib:/usr/local/lib/python3.12/site-packages/nvidia/cudnn/lib
@@ -175,7 +175,7 @@ ENV USER=gripwire
 CMD ["reward", "run"]
 
 FROM torch-gpu-layer AS trainer-gpu
-RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/root/.cache /mnt/into_image.sh trainer-gpu.txt
+RUN --mount=from=gpu-cuts,source=/lend,target=/mnt --mount=type=cache,target=/cache /mnt/into_image.sh trainer-gpu.txt
 RUN --mount=from=wheels,source=/wheels,target=/mnt UV_NO_CACHE=1 /mnt/into_image.sh gripwire gripwire_reward gripwire_trainer
 ENV LD_LIBRARY_PATH=/usr/local/lib/python3.12/site-packages/nvidia/cu13/lib:/usr/local/lib/python3.12/site-packages/nvidia/cudnn/lib
 USER 1000:1000

@@ -6,7 +6,7 @@
 set -eu
 here=$(dirname "$0")
 install() {
-    HOME=/root UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy \
+    UV_CACHE_DIR=${UV_CACHE_DIR:-/cache/uv} UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy \
         "$here/uv" pip install --quiet --system --no-deps --compile-bytecode "$@"
 }
 case $1 in
