@@ -17,6 +17,7 @@ class Device:
     """A device by index or path, or an `rtsp://` address. ``t_capture`` is when grab() returned."""
 
     live = True
+    patient = False
 
     def __init__(self, name: str, device: int | str, settings: Camera) -> None:
         self.broken = 0

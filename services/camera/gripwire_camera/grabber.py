@@ -16,7 +16,8 @@ DEPTH = 8
 class Grabber:
     """Reads a source in a thread of its own, reconnecting for as long as it lives.
 
-    A picture waits in a queue of ``DEPTH``; when the loop is that far behind, the oldest goes and is counted.
+    A picture waits in a queue of ``DEPTH``; when the loop is that far behind, a file waits for it, and of a
+    camera the oldest picture goes and is counted.
     """
 
     def __init__(self, source: Source) -> None:
@@ -42,7 +43,9 @@ class Grabber:
         with self._arrived:
             if not self._arrived.wait_for(lambda: self._pictures, timeout_s):
                 raise queue.Empty
-            return self._pictures.popleft()
+            picture = self._pictures.popleft()
+            self._arrived.notify()
+            return picture
 
     def renew(self) -> None:
         """Throw away what waits, here and at the source, and connect anew: nobody has looked for a while, and
@@ -89,6 +92,8 @@ class Grabber:
                 if self._outdated:
                     self._outdated = False
                     raise SourceLost(f"{self.source.address} was not read for a while; connecting anew")
+                while self.source.patient and len(self._pictures) == DEPTH and not self._stop.is_set():
+                    self._arrived.wait(0.1)
                 self.dropped += len(self._pictures) == DEPTH
                 self._pictures.append(picture)
                 self._arrived.notify()

@@ -21,6 +21,7 @@ class HttpStream:
     """An MJPEG stream (`multipart/x-mixed-replace`)."""
 
     live = True
+    patient = False
 
     def __init__(self, name: str, url: SplitResult, settings: Camera) -> None:
         self.address = without_password(url)

@@ -23,6 +23,8 @@ class RecordedCamera:
         UserError: it is no recording, or has no frame of this camera.
     """
 
+    patient = True
+
     def __init__(self, name: str, path: Path, settings: Camera, rate: float = 1.0) -> None:
         self.address = str(path)
         self.broken = 0

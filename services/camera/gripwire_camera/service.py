@@ -75,7 +75,7 @@ class CameraService:
     def _held_up(self, grabber: Grabber) -> bool:
         """Whether nobody has looked at the pictures for so long that they are not those of now."""
         now = time.monotonic()
-        held_up = grabber.source.live and now - self._turned > HELD_UP_S
+        held_up = not grabber.source.patient and now - self._turned > HELD_UP_S
         self._turned = now
         if held_up:
             log.warning(

@@ -57,6 +57,8 @@ class Source(Protocol):
     """One camera. Opened, read and closed by one thread; ``interrupt`` comes from another."""
 
     live: bool
+    patient: bool
+    """It loses nothing while nobody reads: a file."""
     address: str
     broken: int
     """Pictures that arrived unusable and were thrown away."""

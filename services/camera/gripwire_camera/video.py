@@ -20,6 +20,7 @@ class VideoFile:
     """
 
     live = False
+    patient = True
 
     def __init__(self, name: str, path: Path, settings: Camera) -> None:
         self.address = str(path)
