@@ -5,6 +5,7 @@ import shlex
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,14 @@ import pytest
 from gripwire.bus import Latest
 from gripwire.cli import main
 from gripwire.messages import Health, Message
+
+
+def until(holds: Callable[[], object], what: str = "what was waited for", timeout_s: float = 15.0) -> None:
+    """Wait for what no message and no exit tells of: ask again and again until it holds."""
+    deadline, pause = time.monotonic() + timeout_s, threading.Event()
+    while not holds():
+        assert time.monotonic() < deadline, f"never: {what}"
+        pause.wait(0.005)
 
 
 def wait_for[M: Message](reader: Latest[M], what: Callable[[M], bool], timeout_s: float = 60.0) -> M:

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from gripwire.bus import Publisher, Queued
+from gripwire.errors import UserError
 from gripwire.messages import CapsuleStatus, EpisodeState, Frame, Health, ModelState, Reward, SaveCapsule
 from gripwire.recording.file import Recording
 from gripwire.topics import Topics
 from tests.cli.publishing import publishing
+from tests.helpers import until
 
 WAIT_S = 60.0
 BUNDLE = "f25718f0162e0a66c804"
@@ -39,20 +41,13 @@ def _a_stack(topics: Topics) -> Iterator[Publisher]:
         yield stack.enter_context(publishing(topics["reward"], lambda: Reward(valid=True), 50.0))
 
 
-def _until(what: str, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.05)
-
-
 def _kept(folder: Path, topic: str, count: int) -> Callable[[], bool]:
     """Whether the ring on the disk has so many messages of a topic."""
 
     def holds() -> bool:
         try:
             return sum(Recording(p).contents().counts.get(topic, 0) for p in folder.glob("*.mcap")) > count
-        except Exception:  # it is being written at this moment
+        except UserError:  # a segment that was begun this moment, or given back
             return False
 
     return holds
@@ -68,7 +63,7 @@ def test_a_running_service_saves_what_it_has_and_the_capsule_tells_and_plays(
 ) -> None:
     with _a_stack(topics):
         service = gripwire("capsule", "run")
-        _until("a second in the ring", _kept(folder / "ring", "reward", 50))
+        until(_kept(folder / "ring", "reward", 50), "a second in the ring", WAIT_S)
         code, out, err = _end(gripwire("capsule", "save", "--note", "it hit the table", "--json"))
     assert (code, err) == (0, "")
     told = json.loads(out.splitlines()[-1])
@@ -97,14 +92,14 @@ def test_an_asker_with_another_data_folder_is_told_the_name_and_where_to_look(
 ) -> None:
     gripwire("capsule", "run")
     with _a_stack(topics):
-        _until("something in the ring", _kept(folder / "ring", "reward", 10))
+        until(_kept(folder / "ring", "reward", 10), "something in the ring", WAIT_S)
         code, out, _ = _end(gripwire("capsule", "save", "--data", "elsewhere"))
         (path,) = folder.glob("capsule-*.mcap")
         assert code == 0 and out.startswith(
             f"saved {path.name} in the folder capsules/ of the data folder of"
         )
         path.rename(path.with_suffix(".seen"))  # two within one second would have one name
-        _until("the next second", lambda: time.strftime("%Y%m%d-%H%M%S") not in path.name)
+        until(lambda: time.strftime("%Y%m%d-%H%M%S") not in path.name, "the next second", WAIT_S)
         code, _, err = _end(gripwire("capsule", "save", "--data", "elsewhere", "-o", "table.mcap"))
     assert code == 1 and "but not on this machine" in err and len(list(folder.glob("capsule-*.mcap"))) == 1
 
@@ -112,7 +107,7 @@ def test_an_asker_with_another_data_folder_is_told_the_name_and_where_to_look(
 def test_what_a_killed_service_left_is_saved_without_it(gripwire, topics: Topics, folder: Path) -> None:
     with _a_stack(topics):
         service = gripwire("capsule", "run")
-        _until("a second in the ring", _kept(folder / "ring", "reward", 50))
+        until(_kept(folder / "ring", "reward", 50), "a second in the ring", WAIT_S)
         service.kill()
         service.wait(WAIT_S)
     code, out, err = _end(gripwire("capsule", "save", "-o", "table.mcap"))
@@ -131,7 +126,7 @@ def test_a_death_is_saved_by_itself_with_what_followed(gripwire, topics: Topics,
         assert heart.wait_for_subscriber(WAIT_S)
         beat = heart.publish(Health(valid=True, service="robot", state="ready"))
         heart.play_back(beat.model_copy(update={"state": "starting", "boot": "another process"}))
-        _until("an automatic capsule", lambda: any(folder.glob("auto-*.mcap")))
+        until(lambda: any(folder.glob("auto-*.mcap")), "an automatic capsule", WAIT_S)
     code, out, _ = _end(gripwire("capsule", "show", "--json"))
     inside = json.loads(out)
     assert code == 0 and inside["about"]["why"] == "robot was killed or crashed"
@@ -146,7 +141,7 @@ def test_status_tells_what_is_kept_and_whether_anything_keeps_it(
     assert code == 0 and "does not run" in out
     gripwire("capsule", "run")
     with _a_stack(topics):
-        _until("something in the ring", _kept(folder / "ring", "reward", 10))
+        until(_kept(folder / "ring", "reward", 10), "something in the ring", WAIT_S)
         code, out, _ = _end(gripwire("capsule", "status", "--json"))
     state = json.loads(out)["service"]
     assert code == 0 and state["ring_s"] > 0 and not state["paused"] and not state["failed"]

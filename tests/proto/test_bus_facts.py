@@ -15,6 +15,7 @@ from gripwire.bus import Latest, Publisher, Queued
 from gripwire.errors import UserError
 from gripwire.messages import Frame, Goal, ModelState, Reward, RobotState
 from gripwire.topics import Topics
+from tests.helpers import until
 
 WAIT_S = 10.0
 
@@ -23,21 +24,13 @@ def _frame(i: int = 0) -> Frame:
     return Frame(valid=True, camera="gripper_cam", width=2, height=1, encoding="rgb8", exposure_seq=i)
 
 
-def _until(condition, what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    event = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        event.wait(0.005)
-
-
 def test_latest_keeps_header_and_payload_together_where_conflate_would_drop_both(topics: Topics) -> None:
     topic = topics["camera/gripper_cam"]
     with Publisher(topic) as publisher, Latest(topic, Frame) as latest:
         assert publisher.wait_for_subscriber(WAIT_S)
         for i in range(20):
             publisher.publish(_frame(i), bytes([i] * 6))
-        _until(lambda: (r := latest.get()) and r.message.exposure_seq == 19, "the last frame")
+        until(lambda: (r := latest.get()) and r.message.exposure_seq == 19, "the last frame", WAIT_S)
         received = latest.get()
     assert received and bytes(received.payload or b"") == bytes([19] * 6)
     assert latest.refused == 0
@@ -64,7 +57,11 @@ def test_a_reader_that_never_looks_still_finds_the_newest_message_in_its_slot(to
         assert publisher.wait_for_subscriber(WAIT_S)
         for i in range(100):
             publisher.publish(RobotState(position={"gripper": float(i)}))
-            _until(lambda i=i: latest.gaps.lost + latest.received > i, "its thread takes each as it comes")
+            until(
+                lambda i=i: latest.gaps.lost + latest.received > i,
+                "its thread takes each as it comes",
+                WAIT_S,
+            )
         received = latest.get()
     assert received and received.message.position["gripper"] == 99.0
 

@@ -1,8 +1,6 @@
 """What the publisher and the two readers promise beyond the facts of ZeroMQ."""
 
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,15 +10,9 @@ from gripwire import clock, sockets, wire
 from gripwire.bus import Latest, Publisher, Queued, Received
 from gripwire.messages import Frame, Reward, RobotState
 from gripwire.topics import Topics
+from tests.helpers import until
 
 WAIT_S = 10.0
-
-
-def _until(condition: Callable[[], object], what: str) -> None:
-    deadline, pause = time.monotonic() + WAIT_S, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        pause.wait(0.005)
 
 
 def test_the_publisher_fills_the_header_and_keeps_a_capture_time_it_is_given(topics: Topics) -> None:
@@ -107,7 +99,11 @@ def test_a_reader_finds_a_publisher_that_was_started_again(topics: Topics) -> No
                 sockets.bind(raw, topic.endpoint, "a publisher")
                 assert raw.poll(int(WAIT_S * 1000)) and raw.recv() == b"\x01reward\0"
                 raw.send_multipart(wire.encode("reward", Reward(boot=boot)))
-                _until(lambda boot=boot: (r := latest.get()) and r.message.boot == boot, f"news from {boot}")
+                until(
+                    lambda boot=boot: (r := latest.get()) and r.message.boot == boot,
+                    f"news from {boot}",
+                    WAIT_S,
+                )
     assert (latest.gaps.lost, latest.gaps.restarts) == (0, 1)
 
 
@@ -116,7 +112,7 @@ def test_a_reader_that_leaves_is_noticed(topics: Topics) -> None:
     with Publisher(topic) as publisher:
         with Queued(topic, Reward), Queued(topic, Reward):
             assert publisher.wait_for_subscriber(WAIT_S, count=2)
-        _until(lambda: publisher.poll() is None and publisher._subscribers == 0, "both have left")
+        until(lambda: publisher.poll() is None and publisher._subscribers == 0, "both have left", WAIT_S)
         assert not publisher.wait_for_subscriber(0.01)
 
 

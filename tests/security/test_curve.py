@@ -9,7 +9,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -23,19 +22,11 @@ from gripwire.errors import UserError
 from gripwire.messages import Done, Hold, Label, ModelState, Reward
 from gripwire.settings import Settings, load
 from gripwire.topics import Endpoint, Topic
-from tests.helpers import run_here
+from tests.helpers import run_here, until
 from tests.security.conftest import WAIT_S, Machine, Serve, acquaint
 from tests.security.wiretap import Wiretap
 
 SECRET = "the cube is under the left cup"
-
-
-def until(what: Callable[[], object], message: str = "it never came") -> None:
-    """Wait for the event, with a deadline."""
-    deadline = time.monotonic() + WAIT_S
-    while not what():
-        assert time.monotonic() < deadline, message
-        time.sleep(0.01)
 
 
 def hear(publisher: Publisher[Reward], reader: Latest[Reward]) -> bool:

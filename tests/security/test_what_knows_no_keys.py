@@ -4,13 +4,12 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import free_port_base
-from tests.helpers import ending
+from tests.helpers import ending, until
 from tests.security.conftest import Machine
 
 WAIT_S = 60.0
@@ -46,11 +45,8 @@ def test_what_knows_no_keys_listens_on_loopback_alone(machine: Machine, command:
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )
         )  # fmt: skip
-        deadline = time.monotonic() + WAIT_S
-        while not (found := _listeners(port)):
-            assert time.monotonic() < deadline and started[0].poll() is None
-            time.sleep(0.05)
-        assert found == {LOOPBACK}
+        until(lambda: _listeners(port) or started[0].poll() is not None, "it listens, or ends")
+        assert _listeners(port) == {LOOPBACK}
         if command[0] == "camera":  # and its topic, which has keys, is there for all
             assert _listeners(stack.topics["camera/gripper_cam"].port) == {EVERYWHERE}
 

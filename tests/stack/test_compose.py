@@ -50,15 +50,15 @@ def works(topics: Topics, service: str, timeout_s: float = 180) -> Health:
 
 
 def imports(project: Project, image: str, module: str) -> bool:
+    from docker.errors import ContainerError
+
     code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
     client = project.engine
     try:
         client.containers.run(
             f"gripwire/{image}:test", ["-c", code], entrypoint=["python"], remove=True, network_mode="none"
         )
-    except Exception as e:
-        if type(e).__name__ != "ContainerError":
-            raise
+    except ContainerError:
         return False
     return True
 
