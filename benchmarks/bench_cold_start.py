@@ -59,7 +59,8 @@ def _native(data: Path) -> Iterator[None]:
 
 @contextmanager
 def _compose(data: Path) -> Iterator[None]:
-    ours = {"DATA": str(data), "PORTS": str(BASE // 100), "HOST_UID": "1000", "HOST_GID": "1000"}
+    owner = {"HOST_UID": str(os.getuid() or 1000), "HOST_GID": str(os.getgid() or 1000)}
+    ours = {"DATA": str(data), "PORTS": str(BASE // 100)} | owner
     command = ["docker", "compose", "--project-name", PROJECT, "--profile", "sim"]
 
     def run(*arguments: str) -> None:

@@ -80,3 +80,13 @@ def test_the_service_finds_a_frozen_camera_out_again_and_ends_with_the_recording
     assert process.returncode == 0, log
     assert seen[-1].reason == "frozen" and not seen[-1].valid and "is over after 105 pictures" in log
     assert "gripwire echo TOPIC --port-base" in log
+
+
+def test_a_recording_at_another_pace_is_not_taken_for_a_camera_that_is_too_slow(tmp_path: Path) -> None:
+    """`fps` is asked of a camera; a replay may be slower, and what was slow is there to be looked at."""
+    path = _record(tmp_path / "run.mcap", [b"%d" % i for i in range(100)])
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GRIPWIRE_")}
+    env["GRIPWIRE_CAMERAS__GRIPPER_CAM__FPS"] = "100"
+    command = [sys.executable, "-m", "gripwire", "camera", "run", "--replay", str(path), "--rate", "0.5"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 0 and "is over after 100 pictures" in done.stderr

@@ -134,7 +134,7 @@ class CameraService:
         self._runtime.count("frames")
         if self._lerobot and not frozen:  # that format cannot say that a picture is not valid
             self._lerobot.offer(picture)
-        if source.live and self._settings.fps:
+        if source.live and not source.patient and self._settings.fps:
             self._judge_rate(picture.t_capture, source.address, self._settings.fps)
 
     def _judge_rate(self, t_capture: int, address: str, asked: float) -> None:

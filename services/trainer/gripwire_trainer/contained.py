@@ -17,7 +17,9 @@ from typing import Any
 
 from gripwire import containers
 from gripwire.errors import UserError
-from gripwire_trainer.settings import TrainerSettings
+from gripwire.settings import KEYS
+from gripwire_trainer import local_model
+from gripwire_trainer.settings import BACKBONES, TrainerSettings
 from gripwire_trainer.task import Say, Task
 
 JOB = "gripwire.job"
@@ -51,6 +53,8 @@ class Container:
         """
         try:
             self._handle = _start(self._task, self._image)
+            if self._stopped:  # while it was being made
+                raise UserError("the trainer was stopped")
             return self._follow(say, offer, sealed)
         finally:
             self.stop()
@@ -117,6 +121,8 @@ def _start(task: Task, image: str) -> Any:
 
     engine = containers.engine()
     order = {"target": str(task.target), "data": str(task.data), "settings": _portable(task)}
+    # What trains needs no keys: an empty folder lies over them.
+    hidden = {str(task.data / KEYS): "size=4k,mode=0700"} if (task.data / KEYS).is_dir() else {}
     gpus = [docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])]
     try:
         engine.images.get(image)  # never fetched from anywhere
@@ -129,7 +135,7 @@ def _start(task: Task, image: str) -> Any:
             user=f"{os.getuid()}:{os.getgid()}",
             network_mode="none",
             read_only=True,
-            tmpfs={"/tmp": "size=1g,mode=1777"},
+            tmpfs={"/tmp": "size=1g,mode=1777"} | hidden,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true"],
             cpu_shares=128,  # an eighth of what the arm and the reward have: these come first
@@ -147,8 +153,9 @@ def _start(task: Task, image: str) -> Any:
 
 def _portable(task: Task) -> dict[str, Any]:
     """The settings, if a container that sees only the data folder can have what they name."""
-    backbone = Path(task.settings.backbone).expanduser()
-    if backbone.is_dir():
+    name = task.settings.backbone
+    backbone = None if name in BACKBONES else local_model.find(name)
+    if backbone is not None:
         if not backbone.absolute().is_relative_to(task.data):
             raise UserError(
                 f"the backbone {backbone} is outside the data folder, and the training's container sees "

@@ -151,6 +151,8 @@ class TrainerService:
         """Train here, or in a container; what came of it."""
         if self._settings.run_in == "container":
             self._container = contained.Container(task, self._settings.image)
+            if self._runtime.stopping.is_set():  # close() has not seen it
+                raise UserError("the trainer was stopped")
             return self._container.run(self._say, offer, self._sealed)
         offer_result = (lambda result: offer(result.bundle.id)) if offer else None
         return self._job.run(task, self._say, offer_result, self._sealed)
