@@ -141,3 +141,21 @@ def _age_s(started: str) -> float:
 def lines(container: Container, last: int, follow: bool) -> Iterator[bytes]:
     """The end of a container's log, and with ``follow`` what comes after it."""
     yield from container.handle.logs(stream=True, follow=follow, tail=last)
+
+
+def restart(container: Container) -> None:
+    """End it in the time it has for that, and start it again.
+
+    Raises:
+        UserError: the engine does not, for example because a device is not plugged in.
+    """
+    import docker
+
+    try:
+        container.handle.restart(timeout=container.grace_s)
+    except (docker.errors.APIError, OSError) as e:
+        why = getattr(e, "explanation", None) or e
+        raise UserError(
+            f"{container.service} could not be started again: {why}; plug in what is missing, or correct "
+            ".env and run `docker compose up -d`"
+        ) from e

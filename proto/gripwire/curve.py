@@ -6,7 +6,6 @@ gets in: the sockets insist on it.
 
 import logging
 import threading
-from collections import Counter
 
 import zmq
 
@@ -43,9 +42,8 @@ class Doorkeeper:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.context = context
         self.refused = 0
-        self.refusal = ""
         self._domains: dict[bytes, Keys] = {}
-        self._told: Counter[tuple[bytes, str]] = Counter()
+        self._told: set[tuple[bytes, str]] = set()
         self._socket = context.socket(zmq.REP)
         self._socket.bind(_HANDLER)
         threading.Thread(target=self._run, name="doorkeeper", daemon=True).start()
@@ -84,14 +82,13 @@ class Doorkeeper:
 
     def _note(self, domain: bytes, keys: Keys, key: str, address: str) -> None:
         self.refused += 1
-        if (domain, key) in self._told or len(self._told) < _NAMED:
-            self._told[domain, key] += 1
-        if self._told[domain, key] == 1:
-            self.refusal = (
-                f"a machine at {address} is not allowed here; if it is one of yours: `gripwire keys allow "
-                f"NAME {key} --role watch`"
-            )
-            log.warning("%s", self.refusal)
+        if (domain, key) in self._told or len(self._told) >= _NAMED:
+            return
+        self._told.add((domain, key))
+        log.warning(
+            "a machine at %s is not allowed here; if it is one of yours: `gripwire keys allow NAME %s "
+            "--role watch`", address, key,
+        )  # fmt: skip
 
 
 def why(event: int, endpoint: str, keys: Keys | None) -> str:

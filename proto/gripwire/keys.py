@@ -112,13 +112,17 @@ def read_allowed(path: Path) -> dict[str, Machine]:
     except (OSError, ValueError) as e:
         raise UserError(f"{path}: cannot be read ({e}): mend it, or remove it and allow machines anew") from e
     machines: dict[str, Machine] = {}
-    for name, entry in tree.get("machines", {}).items():
+    entries = tree.get("machines", {})
+    if not isinstance(entries, dict):
+        raise UserError(f"{path}: `machines` is a table of tables, [machines.NAME]; mend it")
+    for name, entry in entries.items():
         try:
             extra = set(entry) - {"key", "roles", "host"}
             machine = Machine(name, str(entry["key"]), tuple(entry["roles"]), str(entry.get("host", "")))
+            unknown = set(machine.roles) - set(ROLES)
         except (KeyError, TypeError, AttributeError) as e:
             raise UserError(f"{path}: [machines.{name}] needs `key` and `roles`; mend it") from e
-        if extra or not _KEY.fullmatch(machine.key) or not set(machine.roles) <= set(ROLES):
+        if extra or not _KEY.fullmatch(machine.key) or unknown:
             raise UserError(
                 f"{path}: [machines.{name}]: `key` is 64 hexadecimal digits, `roles` are of "
                 f"{', '.join(ROLES)}, and only `host` may be added; mend it"

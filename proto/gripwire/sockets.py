@@ -112,7 +112,7 @@ def sender(event: zmq.Frame) -> int | None:
 def hang_up(connection: int, port: int) -> None:
     """Cut a connection to this process's ``port``, given the file descriptor that ZeroMQ has it under."""
     # A copy: ZeroMQ may close its own at any moment, and the number then be another file's, hence the check.
-    with suppress(OSError), socket.socket(fileno=os.dup(connection)) as peer:
+    with suppress(OSError, IndexError), socket.socket(fileno=os.dup(connection)) as peer:
         if peer.getsockname()[1] != port:
             return
         if sys.platform == "linux":  # connect(2): AF_UNSPEC dissolves it, with all that waits to be read

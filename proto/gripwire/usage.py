@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +49,12 @@ def _family(pid: int) -> list[tuple[int, float, int, int]]:
         cpu_s, threads = (int(fields[11]) + int(fields[12])) / _TICKS, int(fields[17])
         found = [(pid, cpu_s, int(fields[21]) * _PAGE, threads)]
         tasks = sorted((_PROC / str(pid) / "task").iterdir())
-        children = [child for task in tasks for child in (task / "children").read_text().split()]
     except OSError:  # gone meanwhile
         return []
+    children: list[str] = []
+    for task in tasks:
+        with suppress(OSError):  # this thread alone is gone
+            children += (task / "children").read_text().split()
     for child in children:
         found += _family(int(child))
     return found

@@ -227,7 +227,7 @@ def test_a_capsule_that_does_not_fit_is_refused_before_it_is_begun(
 def test_settings_are_told_with_their_origin_and_without_secrets(tmp_path: Path) -> None:
     path = tmp_path / "gripwire.toml"
     path.write_text(
-        'port_base = 20000\n[cameras.wrist]\nsource = "rtsp://ada:hunter2@cam/live"\n'
+        'port_base = 20000\n[cameras.wrist]\nsource = "rtsp://ada:hun/te@r2@cam/live"\n'
         '[console]\napi_key = "hunter2"\n'
     )
     shown = about.shown(load(path, {"data": tmp_path}, {}))

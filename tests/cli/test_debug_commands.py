@@ -58,6 +58,14 @@ def test_doctor_says_that_the_settings_cannot_be_read(gripwire, tmp_path: Path) 
     assert "Traceback" not in err
 
 
+def test_doctor_says_that_the_keys_cannot_be_used(gripwire, tmp_path: Path) -> None:
+    keys.create(tmp_path / "keys")
+    (tmp_path / "keys" / "machine.key").chmod(0o644)
+    code, out, _ = _end(gripwire("doctor", "--json", "--data", str(tmp_path)))
+    (finding,) = json.loads(out.splitlines()[-1])["findings"]
+    assert code == 1 and finding["level"] == "fail" and "chmod 600" in finding["text"]
+
+
 @pytest.mark.parametrize("verb", ["graph", "top"])
 def test_nothing_running_is_one_sentence(gripwire, verb: str, topics: Topics) -> None:
     code, out, err = _end(gripwire(verb))

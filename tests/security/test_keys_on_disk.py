@@ -108,6 +108,16 @@ def test_the_list_is_read_again_when_it_changes_and_a_broken_one_lets_nobody_in(
 
 
 @pytest.mark.parametrize(
+    "text", ["machines = 1", "machines.a = 1", 'machines.a = {key = "1", roles = [["watch"]]}']
+)
+def test_a_list_of_any_wrong_shape_lets_nobody_in_and_ends_nothing(own: Keys, text: str) -> None:
+    own.allowed.path.write_text(text)
+    assert own.roles(OTHER) == ()
+    with pytest.raises(UserError, match="mend it"):
+        keys.read_allowed(own.allowed.path)
+
+
+@pytest.mark.parametrize(
     ("name", "key", "host", "why"),
     [
         ("../x", OTHER, "", "a machine's name is"),

@@ -15,7 +15,7 @@ from gripwire import __version__
 from gripwire.settings import Settings
 
 _SECRET_NAME = re.compile(r"key|secret|token|passw|credential", re.IGNORECASE)
-_PASSWORD = re.compile(r"(://)[^/@\s\"']+@")
+_PASSWORD = re.compile(r"(://)[^\s\"']*@")  # up to the last @: a password may hold one, or a slash
 _BUNDLE_ID = re.compile(r"[0-9a-f]{8,64}")
 """An id came over the wire: anything else is not looked for on the disk."""
 _LARGEST_BYTES = 1 << 20

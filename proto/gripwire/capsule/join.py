@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,20 +84,20 @@ class _Parts:
     def __init__(self, segments: Sequence[Path]) -> None:
         self.problems: list[str] = []
         self.epoch_ns, self.host = 0, ""
-        self._open: list[tuple[Recording, Iterator[tuple[Channel, Schema, Record]], int]] = []
+        self._there: list[tuple[Recording, int]] = []
         for path in segments:
             try:
                 recording = Recording(path)
             except UserError:  # empty: it was begun at the moment its process was killed
                 continue
-            records = recording.records()
-            first = next(records, None)
+            with closing(recording.records()) as records:  # one file open at a time: there may be hundreds
+                first = next(records, None)
             written = recording.notes.get("gripwire", {})
             if first is None or not written.get("epoch_ns", "").isdecimal():
                 continue
             self.epoch_ns, self.host = int(written["epoch_ns"]), written.get("host", "")
-            self._open.append((recording, _with_first(first, records), self.epoch_ns))
-        if not self._open:
+            self._there.append((recording, self.epoch_ns))
+        if not self._there:
             raise UserError(
                 "nothing to save: the ring holds no message; is the stack running, on these ports? "
                 "`gripwire capsule status` tells"
@@ -104,17 +105,12 @@ class _Parts:
 
     def records(self) -> Iterator[tuple[Channel, Schema, Record, int]]:
         """All records, each with its time on the wall clock as the last segment knew it."""
-        for recording, records, epoch_ns in self._open:
+        for recording, epoch_ns in self._there:
             shift = self.epoch_ns - epoch_ns  # the wall clock was set in between: intervals must stay
-            for channel, schema, record in records:
+            for channel, schema, record in recording.records():
                 yield channel, schema, record, record.log_time + shift
             if recording.problem:
                 self.problems.append(recording.problem)
-
-
-def _with_first[T](first: T, others: Iterator[T]) -> Iterator[T]:
-    yield first
-    yield from others
 
 
 def _write(parts: _Parts, aside: Path, capsule: Capsule, settings: Settings, why: str, note: str) -> None:

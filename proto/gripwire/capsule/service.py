@@ -102,8 +102,9 @@ class CapsuleService:
         with suppress(OSError):  # Linux has a priority for each thread, others only for the process
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)
         try:
-            segments = self._keeper.hold()
             try:
+                # Inside: a ring that answers too late is held all the same, and let go after that.
+                segments = self._keeper.hold()
                 out, settings = self._folder / name, self._runtime.settings
                 # What nobody asked for leaves the recorder its room.
                 spare_mb = self._floor_mb if name.startswith(_AUTO) else 0

@@ -16,7 +16,7 @@ from rich.text import Text
 from gripwire import clock
 from gripwire.bus import Received
 from gripwire.cli import options
-from gripwire.errors import UserError
+from gripwire.cli.follow import topic_named
 from gripwire.messages import Message, Reward, RobotAction
 from gripwire.survey import Survey
 
@@ -83,8 +83,8 @@ def delay(
 ) -> None:
     """How long from capture to publication and to here, and where that goes, once a second."""
     settings = options.load(config, data, port_base)
-    if topic is not None and topic not in settings.topics:
-        raise UserError(f"no topic `{topic}`; there are: {', '.join(t.name for t in settings.topics)}")
+    if topic is not None:
+        topic_named(settings, topic)
     # What comes when something changes has no rate at which to be late; latched ones come again.
     names = [topic] if topic else [t.name for t in settings.topics if t.rate_hz and not t.latched]
     survey = Survey([settings.topics[name] for name in names])

@@ -31,6 +31,7 @@ def doctor(
     found: list[Finding] = []
     try:
         settings = options.load(config, data, port_base)
+        _ = settings.topics  # which reads the keys
     except UserError as e:
         # Nothing else can be looked at: where would the data be, and which ports?
         found = [Finding("settings", "fail", str(e), "correct it; all else is looked at afterwards")]

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from gripwire.bus import Latest, Received
-from gripwire.cli import options, pictures
+from gripwire.cli import options
 from gripwire.cli.follow import Name, follow, topic_named
 from gripwire.cli.keys import Keys
 from gripwire.errors import UserError
@@ -95,6 +95,8 @@ def _show(topic: Topic, n: int | None, console: Console) -> None:
 
 def _drawn(received: Received[Any], columns: int, lines: int, coloured: bool) -> list[str]:
     """The picture at the size of the terminal, and a line about it."""
+    from gripwire.cli import pictures  # numpy, which other topics do without
+
     frame: Frame = received.message
     wide, high = pictures.fit(frame.width, frame.height, columns, max(1, lines))
     said = "" if frame.valid else f"  NOT VALID: {frame.reason}"

@@ -67,7 +67,7 @@ def logs(
 def restart(service: Service, project: Project = containers.PROJECT) -> None:
     """End a service as Ctrl+C would, and start it again; devices are looked for anew."""
     container = containers.of_service(service, project)
-    container.handle.restart(timeout=container.grace_s)
+    containers.restart(container)
     typer.echo(f"{container.service} has been started again; `gripwire stack status` shows how it is")
 
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from gripwire.capsule import about
 from gripwire.doctor.finding import Finding, Here
 from gripwire.errors import UserError
 
@@ -84,7 +85,7 @@ def cameras(here: Here) -> Iterator[Finding]:
         path = f"/dev/video{source}" if str(source).isdigit() else str(source)
         if "://" in path:
             yield Finding(
-                "camera", "ok", f"{slot} is {_without_password(path)}, not a device of this machine"
+                "camera", "ok", f"{slot} is {about.without_passwords(path)}, not a device of this machine"
             )
         elif path.startswith("/dev/"):
             yield device("camera", f"{slot} {path}", path, _rights(path), rule(here, path))
@@ -102,11 +103,6 @@ def _no_camera(here: Here, slot: str) -> Finding:
             f'write `source = "{found[0]}"` in gripwire.toml',
         )  # fmt: skip
     return Finding("camera", "ok", f"{slot} is not set, and no camera is plugged in (the bench needs none)")
-
-
-def _without_password(address: str) -> str:
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def device(check: str, what: str, path: str, rights: Rights | None, rule: str) -> Finding:
@@ -139,18 +135,11 @@ def rule(here: Here, path: str) -> str:
     kind = "video4linux" if "video" in path else "tty"
     folder = here.root / "sys/class" / kind / Path(os.path.realpath(path)).name / "device"
     for parent in (folder.resolve(), *folder.resolve().parents):
-        vendor, product = (_text(parent / name) for name in ("idVendor", "idProduct"))
+        vendor, product = (here.read(parent / name) for name in ("idVendor", "idProduct"))
         if vendor and product:
             which = f'ATTRS{{idVendor}}=="{vendor}", ATTRS{{idProduct}}=="{product}"'
             return f'`SUBSYSTEM=="{kind}", {which}, TAG+="uaccess"`'
     return f'`SUBSYSTEM=="{kind}", TAG+="uaccess"`'
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
 
 
 def _rights(path: str) -> Rights | None:

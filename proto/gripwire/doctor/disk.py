@@ -124,10 +124,13 @@ def measure(data: Path, here: Here) -> Disk:
     writable = os.access(folder, os.W_OK | os.X_OK)
     mb_s = sync_ms = None
     quota = False
+    kind = kind_of(folder, here.read("proc", "mounts"))
     if writable and usage.free > 10 * PROBE_BYTES:
-        mb_s, sync_ms, quota = _try(folder, usage.free > 4 * QUOTA_BYTES)
+        # Elsewhere space that is set aside takes memory, or is written.
+        sets_aside = kind not in (*NETWORK, *NO_UNIX, *VOLATILE)
+        mb_s, sync_ms, quota = _try(folder, sets_aside and usage.free > 4 * QUOTA_BYTES)
     return Disk(
-        folder, kind_of(folder, here.read("proc", "mounts")), usage.free / 1e6, usage.total / 1e6,
+        folder, kind, usage.free / 1e6, usage.total / 1e6,
         stat.f_favail if stat.f_files else None, writable, mb_s, sync_ms, quota,
     )  # fmt: skip
 

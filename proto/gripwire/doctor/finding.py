@@ -51,7 +51,7 @@ class Here:
         except OSError:
             return []
 
-    def read(self, *parts: str) -> str:
+    def read(self, *parts: str | Path) -> str:
         """The text of a file below the root, stripped; empty if it cannot be read."""
         try:
             return self.root.joinpath(*parts).read_text(errors="replace").strip()

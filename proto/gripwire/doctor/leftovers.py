@@ -10,7 +10,18 @@ from pathlib import Path
 from gripwire.doctor.finding import Finding, Here
 
 _ASIDE = re.compile(r"^\..+\.(\d+)\.tmp$")
-_LOOK_IN = ("", "datasets", "bundles", "labels", "cache", "runs", "runs/reward", "journals")
+_LOOK_IN = (
+    "",
+    "datasets",
+    "bundles",
+    "labels",
+    "cache",
+    "runs",
+    "runs/reward",
+    "journals",
+    "capsules",
+    "keys",
+)
 MANY_LOGS = 1e9
 _YOUNG_S = 60.0
 

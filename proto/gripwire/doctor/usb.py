@@ -124,10 +124,11 @@ def find(here: Here, name: str) -> Camera | None:
         return None
     interface = interface.resolve()
     for folder in (interface, *interface.parents):
-        speed, address = _text(folder / "speed"), re.fullmatch(r"(\d+)-(\d+)(\.\d+)*", folder.name)
+        speed, address = here.read(folder / "speed"), re.fullmatch(r"(\d+)-(\d+)(\.\d+)*", folder.name)
         if speed and address:
             reserved = max(
-                (_reserved(e) for i in folder.glob(f"{folder.name}:*") for e in i.glob("ep_*")), default=0.0
+                (_reserved(here, e) for i in folder.glob(f"{folder.name}:*") for e in i.glob("ep_*")),
+                default=0.0,
             )
             return Camera(
                 name, device, int(_set(here, name, "width", 640)), int(_set(here, name, "height", 480)),
@@ -142,21 +143,14 @@ def _set(here: Here, name: str, key: str, default: float) -> float:
     return value if isinstance(value, int | float) else default
 
 
-def _reserved(endpoint: Path) -> float:
+def _reserved(here: Here, endpoint: Path) -> float:
     """Mbit/s that an isochronous endpoint holds: its packets every 125 us (USB 2.0, 9.6.6)."""
-    if _text(endpoint / "type") != "Isoc":
+    if here.read(endpoint / "type") != "Isoc":
         return 0.0
     try:
-        packet = int(_text(endpoint / "wMaxPacketSize"), 16)
-        interval = _text(endpoint / "interval")
+        packet = int(here.read(endpoint / "wMaxPacketSize"), 16)
+        interval = here.read(endpoint / "interval")
     except ValueError:
         return 0.0
     microseconds = float(interval[:-2]) * (1000 if interval.endswith("ms") else 1) if interval else 125.0
     return (packet & 0x7FF) * (1 + (packet >> 11 & 3)) * 8 / max(microseconds, 125.0)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

@@ -6,7 +6,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,7 +273,7 @@ class Recording:
         while waiting:
             yield recorded(self.path, *heapq.heappop(waiting)[2:])
 
-    def records(self) -> Iterator[tuple[Channel, Schema, Record]]:
+    def records(self) -> Generator[tuple[Channel, Schema, Record]]:
         """All messages as they stand in the file, in its order."""
         channels: dict[int, Channel] = {}
         schemas: dict[int, Schema] = {}
