@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import queue
 import subprocess
 import sys
@@ -17,6 +18,10 @@ from gripwire_recorder.journal import Ending, Opening
 
 log = logging.getLogger(__name__)
 
+_FRUGAL = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+"""Each episode has threads and tables of its own: what one has freed, glibc gives to no other, and Arrow's
+own allocator gives nothing back. After 36 episodes: 147 MiB instead of 243; 129 with what the worker gives
+back after each."""
 _CRASHES = 3
 """So often the worker may die over one episode until its journal is set aside."""
 
@@ -80,6 +85,7 @@ class Saver:
         lock = self._lock()
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=(lock,),
+            env=os.environ | _FRUGAL,
             start_new_session=True,  # Ctrl+C is for the recorder, which ends the worker itself
         )  # fmt: skip
         args = (self._generation, self._process.stdout)

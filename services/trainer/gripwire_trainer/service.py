@@ -54,7 +54,7 @@ class TrainerService:
             self._ready = True
             self._publish()
             return
-        os.nice(15)  # the arm and the reward come first, then the recorder, which has 10
+        os.nice(19)  # the arm and the reward come first, then what the recorder saves
         import onnxruntime
         import torch
 
