@@ -13,7 +13,7 @@ from tests.faults.conftest import GROWTH_MIB, SERVICES, Stack
 
 STARTING_S = 3.0
 WORKS_S = {"recorder": 25.0, "trainer": 25.0}
-ROUNDS = 5 if os.environ.get("FAULTS_IN_FULL") else 1
+ROUNDS = 5 if table.IN_FULL else 1
 
 WORST = {service: [0.0, 0.0, 0.0] for service in SERVICES}
 """Of all rounds: seconds to the heartbeat, seconds to work, MiB that the others took."""
@@ -39,7 +39,7 @@ def _record(stack: Stack, dataset: str) -> None:
     stack.until(rows, 20, "ten rows recorded")
     before = stack.survey.latest["episode"].saved
     request(control, "recorder", StopEpisode(), timeout_s=30)
-    stack.until(lambda: stack.survey.latest["episode"].saved > before, 30, "the episode is saved")
+    stack.until(lambda: stack.survey.latest["episode"].saved > before, 120, "the episode is saved")
 
 
 def _episodes(dataset: Path) -> list[int]:
@@ -65,17 +65,17 @@ def test_it_is_back_in_time_and_the_others_go_on(running: Stack, service: str) -
 
     reborn = running.until(
         lambda: running.health(service).pid != pids[service],
-        STARTING_S + 5,
+        5 * STARTING_S,
         f"{service} has a heartbeat again",
     )
-    back = reborn + running.until(running.fresh(topic, works), 60, f"{service} works again")
-    running.until(lambda: running.is_well(service), 60, f"{service} is well")
+    back = reborn + running.until(running.fresh(topic, works), 120, f"{service} works again")
+    running.until(lambda: running.is_well(service), 120, f"{service} is well")
 
-    assert reborn <= STARTING_S, f"heartbeat after {reborn:.1f} s"
-    assert back <= WORKS_S.get(service, 10.0), f"works again after {back:.1f} s"
+    table.in_time(f"{service} has a heartbeat again", reborn, STARTING_S)
+    table.in_time(f"{service} works again", back, WORKS_S.get(service, 10.0))
     others = [s for s in SERVICES if s != service]
     assert {s: running.health(s).pid for s in others} == {s: pids[s] for s in others}
-    running.until(lambda: all(running.is_well(s) for s in others), 15, "the others are all well")
+    running.until(lambda: all(running.is_well(s) for s in others), 60, "the others are all well")
     now = running.memory()
     growth = max(now[s] - memory[s] for s in others)
     assert growth < GROWTH_MIB, (memory, now)
@@ -88,7 +88,7 @@ def test_it_is_back_in_time_and_the_others_go_on(running: Stack, service: str) -
     )
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(500)
 def test_what_was_saved_before_the_recorder_was_killed_is_all_there(running: Stack) -> None:
     _record(running, "kept")
     control = running.settings.topics.control("recorder")
@@ -101,7 +101,7 @@ def test_what_was_saved_before_the_recorder_was_killed_is_all_there(running: Sta
     os.kill(pid, signal.SIGKILL)
     running.until(
         lambda: running.health("recorder").pid != pid and running.is_well("recorder"),
-        60, "the recorder is back",
+        120, "the recorder is back",
     )  # fmt: skip
     assert _episodes(dataset)[: len(before)] == before
     _record(running, "kept")

@@ -60,12 +60,13 @@ def test_it_reads_as_silent_the_others_go_on_and_nothing_old_comes_as_new(
     stop = clock.monotonic_ns()
     silent = _silent_after_s(running, feeds)
     declared = running.settings.topics[feeds].rate_hz
-    assert declared and silent < 10 / declared + 1.0
+    assert declared
+    table.in_time(f"{feeds} reads as silent", silent, 10 / declared + 1.0)
 
     if service in ("camera/gripper_cam", "sim"):
         # Nobody sees anything: the reward says so, and says no.
         running.until(
-            running.fresh("reward", lambda r: not r.valid and not r.decision), 10, "it fails closed"
+            running.fresh("reward", lambda r: not r.valid and not r.decision), 30, "it fails closed"
         )
     passed = (clock.monotonic_ns() - stop) / 1e9
     heard = _collect(running, max(STOPPED_S - passed, 1.5))
@@ -83,7 +84,7 @@ def test_it_reads_as_silent_the_others_go_on_and_nothing_old_comes_as_new(
     if service == "robot":
         control.request(running.settings.topics.control("robot"), "robot", Hold(), timeout_s=20)
     running.all_well()
-    running.until(running.fresh("reward", lambda r: r.valid), 20, "the reward is valid again")
+    running.until(running.fresh("reward", lambda r: r.valid), 60, "the reward is valid again")
     now = running.memory()
     growth = max(now[s] - before[s] for s in SERVICES)
     assert not stale, f"{len(stale)} old pictures came as new: {stale[0]}"

@@ -22,7 +22,7 @@ from gripwire_reward.bundle import MANIFEST
 from tests.faults import table
 from tests.reward import tiny
 
-SWAPS = 1000 if os.environ.get("FAULTS_IN_FULL") else 60
+SWAPS = 1000 if table.IN_FULL else 60
 HZ, WAIT_S = 30.0, 30.0
 
 

@@ -23,7 +23,7 @@ from tests.faults import table
 from tests.helpers import ending, wait_for
 from tests.robot.conftest import Device
 
-FULL = bool(os.environ.get("FAULTS_IN_FULL"))
+FULL = table.IN_FULL
 ROUNDS = 20 if FULL else 2
 PROMISED_S = 0.2
 TORQUE_OFF = "torque is off within 200 ms"

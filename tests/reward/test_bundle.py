@@ -1,11 +1,13 @@
 """A bundle is verified to the last byte, and what was trained is what runs."""
 
 import json
+import os
 import resource
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +128,17 @@ def test_a_folder_that_cannot_hold_bundles_is_named(tmp_path: Path) -> None:
     (tmp_path / "bundles").write_text("a file where the folder should be")
     with pytest.raises(UserError, match="bundles"), bundle.staging(tmp_path / "bundles"):
         pass
+
+
+def test_what_a_killed_process_had_begun_is_removed_a_day_later_and_nothing_younger(tmp_path: Path) -> None:
+    old, young = tmp_path / ".new-old", tmp_path / ".new-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "model.onnx").write_bytes(b"half")
+    os.utime(old, (0, time.time() - 2 * 86400))
+    with bundle.staging(tmp_path):
+        pass
+    assert not old.exists() and young.exists()
 
 
 def test_a_short_id_finds_its_bundle_and_nothing_else_does(made: Bundle, tmp_path: Path) -> None:

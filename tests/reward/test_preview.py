@@ -169,6 +169,12 @@ def test_a_browser_sees_the_picture_and_its_buttons_are_keys(stack) -> None:
         key.add_header("Sec-Fetch-Site", "cross-site")
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(key, timeout=WAIT_S)
+        for path, method in (("key/plus", "POST"), ("", "GET")):
+            rebound = urllib.request.Request(
+                page.address + path, method=method, headers={"Host": "elsewhere.test"}
+            )
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(rebound, timeout=WAIT_S)
     finally:
         ended.set()
         thread.join()

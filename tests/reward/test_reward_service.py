@@ -141,6 +141,25 @@ def test_of_old_frames_even_the_newest_is_no_news(bench: Bench) -> None:
     assert bench.verdict(bench.send(True, 5)).valid
 
 
+def test_a_verdict_that_was_held_up_is_none_and_what_was_seen_before_is_no_evidence(bench: Bench) -> None:
+    """As when the process is stopped while it judges a picture."""
+    bench.serve()
+    assert [bench.verdict(bench.send(True, i)) for i in range(3)][-1].decision
+    scorer = bench.service._serving.scorer
+    score = scorer.frame
+
+    def held_up(*images: Any) -> Any:
+        _wait(bench, 1.1)
+        return score(*images)
+
+    scorer.frame = held_up
+    late = bench.verdict(bench.send(True, 3))
+    scorer.frame = score
+    assert (late.valid, late.decision, late.reason[:7]) == (False, False, "held up")
+    after = bench.verdict(bench.send(True, 4))
+    assert after.valid and not after.decision
+
+
 def test_a_capture_time_that_is_still_to_come_is_not_passed_on(bench: Bench) -> None:
     bench.serve()
     reward = bench.verdict(bench.send(True, t_capture=clock.monotonic_ns() + 10**12))

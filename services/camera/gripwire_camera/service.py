@@ -62,7 +62,7 @@ class CameraService:
         try:
             picture = grabber.get(WAIT_S)
             if not self._held_up(grabber):
-                self._publish(picture)
+                self._publish(picture, grabber)
         except queue.Empty:
             self._held_up(grabber)
             if grabber.ended and not grabber.waiting:
@@ -94,15 +94,16 @@ class CameraService:
         if self._lerobot:
             counts["lerobot_frames"] = self._lerobot.sent
 
-    def _publish(self, picture: Picture) -> None:
-        source = self._source
-        assert source is not None
+    def _publish(self, picture: Picture, grabber: Grabber) -> None:
+        source = grabber.source
         if self._published == 0:
             self._compare_size(picture)
         try:
             encoding, payload = encode(picture, self._settings)
         except ValueError:
             self._runtime.count("undecodable")
+            return
+        if self._held_up(grabber):  # while it was encoded
             return
         # By this clock, not by t_capture: a frozen source may go on naming the same old exposure.
         frozen = source.live and self._frozen.see(payload, clock.monotonic_ns())

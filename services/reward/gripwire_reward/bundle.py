@@ -5,8 +5,9 @@ import hashlib
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,10 @@ from gripwire_reward.decision import DecisionRule
 from gripwire_reward.preprocess import InputContract
 
 MANIFEST = "bundle.json"
+STAGED = ".new-"
+"""How the names of folders begin that are not bundles yet."""
+FORGOTTEN_S = 86400.0
+"""So old, such a folder is what a process left that was killed: no staging takes so long."""
 REQUIRED = ("model.onnx", "golden.npz")
 ID_LENGTH = 20
 MAX_MANIFEST, MAX_FILE = 8 * 2**20, 2 * 2**30
@@ -123,7 +128,8 @@ def staging(bundles: Path) -> Iterator[Path]:
     aside: Path | None = None
     try:
         bundles.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=bundles, prefix=".new-"))
+        _sweep(bundles)
+        aside = Path(tempfile.mkdtemp(dir=bundles, prefix=STAGED))
         yield aside
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -135,6 +141,14 @@ def staging(bundles: Path) -> Iterator[Path]:
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sweep(bundles: Path) -> None:
+    """Remove what processes that were killed a day ago or earlier had begun to stage."""
+    for left in bundles.glob(f"{STAGED}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > FORGOTTEN_S:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def seal(aside: Path, manifest: Manifest) -> Bundle:

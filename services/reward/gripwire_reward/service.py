@@ -17,6 +17,8 @@ from gripwire_reward.serving import Serving
 from gripwire_reward.settings import RewardSettings
 
 _WAIT_S = 0.05
+HELD_UP_S = 1.0
+"""A verdict that took longer is none: the process was stopped or starved, and the picture is old."""
 
 
 class RewardService:
@@ -156,6 +158,11 @@ class RewardService:
             "decide": (perf_counter() - scored) * 1e3,
         }
         self._runtime.problem("frame")
+        if (took := perf_counter() - start) > HELD_UP_S:
+            self._serving.forget()
+            self._runtime.count("invalid")
+            reason = f"held up: the reward service was stopped or starved for {took:.1f} s"
+            reward = Reward(reason=reason, drift=score.drift, stages_ms=reward.stages_ms)
         self._publish(received, reward)
 
     def _shadow(

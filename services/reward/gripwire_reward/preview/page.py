@@ -5,6 +5,7 @@ import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -32,7 +33,7 @@ class Page:
     """Serves the newest picture to any number of browsers."""
 
     def __init__(self, session: Session, host: str, port: int) -> None:
-        self.session = session
+        self.session, self.host = session, host
         self.keys: queue.SimpleQueue[tuple[str, queue.SimpleQueue[str]]] = queue.SimpleQueue()
         self._fresh = threading.Condition()
         self._jpeg, self._count = b"", 0
@@ -78,7 +79,9 @@ class Page:
 def _handler(page: Page) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/":
+            if not self._meant():
+                self.send_error(HTTPStatus.FORBIDDEN)
+            elif self.path == "/":
                 self._answer("text/html; charset=utf-8", _PAGE)
             elif self.path == "/stream":
                 self._stream()
@@ -89,7 +92,7 @@ def _handler(page: Page) -> type[BaseHTTPRequestHandler]:
             key = _KEYS.get(self.path.removeprefix("/key/"))
             site = self.headers.get("Sec-Fetch-Site", "same-origin")
             # A page of somebody else's that is open in the same browser must not move a threshold.
-            if key is None or site not in ("same-origin", "none"):
+            if key is None or site not in ("same-origin", "none") or not self._meant():
                 self.send_error(HTTPStatus.FORBIDDEN)
                 return
             said: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -98,6 +101,11 @@ def _handler(page: Page) -> type[BaseHTTPRequestHandler]:
                 self._answer("text/plain; charset=utf-8", said.get(timeout=5).encode())
             except queue.Empty:
                 self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+
+        def _meant(self) -> bool:
+            """A name of somebody else's, made to lead here, would be of the same origin as this page."""
+            name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+            return name in (page.host, "localhost", "127.0.0.1", "::1")
 
         def _answer(self, kind: str, body: bytes) -> None:
             self.send_response(HTTPStatus.OK)
