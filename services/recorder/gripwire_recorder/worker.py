@@ -162,8 +162,8 @@ class Worker:
 
 
 def _give_back() -> None:
-    """Free memory goes back to the system, where the C library keeps it (glibc): else half a MiB an episode, and
-    there are many in a shift."""
+    """Free memory goes back to the system, where the C library would keep it (glibc): half a MiB an episode,
+    and there are many in a shift."""
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
 
