@@ -38,9 +38,9 @@ def test_a_list_of_machines_that_cannot_be_read_fails(here) -> None:
     assert found.level == "fail" and "allowed.toml" in found.text and found.remedy
 
 
-def test_an_address_beyond_loopback_without_keys_fails() -> None:
-    assert key_check.none("data/keys", "127.0.0.1").level == "ok"
-    assert key_check.none("data/keys", "0.0.0.0").level == "fail"
+def test_without_keys_it_says_that_nothing_is_encrypted(here) -> None:
+    (found,) = key_check.check(here())
+    assert found.level == "ok" and "nothing is encrypted" in found.text
 
 
 def test_a_mistake_in_a_section_is_found_though_its_service_does_not_run(here) -> None:

@@ -54,6 +54,8 @@ def _again(bench: Bench, folder: Path, *flags: str) -> tuple[list[Reward], int, 
         while process.poll() is None:
             if (received := reader.receive(0.2)) is not None:
                 heard.append(received.message)
+        while (received := reader.receive(0.5)) is not None:  # what it said last
+            heard.append(received.message)
         thread.join()
     return [reward for reward in heard if reward.frame_seq >= 0], process.returncode, log[0]
 

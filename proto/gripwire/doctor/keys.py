@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Iterator
-from ipaddress import ip_address
 
 from gripwire import keys
 from gripwire.doctor.finding import Finding, Here
@@ -12,7 +11,7 @@ from gripwire.errors import UserError
 
 def check(here: Here) -> Iterator[Finding]:
     """`<data>/keys`, as services and clients of this data folder read it."""
-    folder, bind = here.data / "keys", here.settings.bus.bind
+    folder = here.data / "keys"
     try:
         pair = keys.load(folder)
         machines = keys.read_allowed(folder / keys.ALLOWED) if pair else {}
@@ -21,20 +20,12 @@ def check(here: Here) -> Iterator[Finding]:
         yield Finding("keys", "fail", text, remedy)
         return
     if pair is None:
-        yield none(str(folder), bind)
+        # Without keys an address beyond loopback is refused with the settings, before anything is looked at.
+        text = "none: nothing is encrypted, and only this machine's programs are served"
+        yield Finding("keys", "ok", text)
         return
     yield rights(str(folder / keys.PAIR), os.stat(folder / keys.PAIR).st_mode)
     yield friends(machines)
-
-
-def none(folder: str, bind: str) -> Finding:
-    """Without keys nothing is encrypted, and nothing but this machine's own programs is served. Pure."""
-    if not loopback(bind):
-        return Finding(
-            "keys", "fail", f"`bind` is {bind}, but there are no keys in {folder}: no service starts so",
-            "`gripwire keys new` makes them",
-        )  # fmt: skip
-    return Finding("keys", "ok", "none: nothing is encrypted, and only this machine's programs are served")
 
 
 def rights(path: str, mode: int) -> Finding:
@@ -51,10 +42,3 @@ def friends(machines: dict[str, keys.Machine]) -> Finding:
     """Whom ``allowed.toml`` lets in. Pure."""
     told = ", ".join(f"{m.name} ({', '.join(m.roles) or 'nothing'})" for m in machines.values())
     return Finding("keys", "ok", f"other machines that are let in: {told or 'none'}")
-
-
-def loopback(address: str) -> bool:
-    try:
-        return address == "localhost" or ip_address(address).is_loopback
-    except ValueError:
-        return False
