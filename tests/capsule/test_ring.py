@@ -156,7 +156,8 @@ def test_a_wall_clock_that_is_set_changes_no_interval(
         times = [record.log_time for _, _, record in make_reader(file).iter_messages()]
     assert times == sorted(times) and times[-1] - times[0] < 10 * 10**9
     for at, message in zip(times, messages, strict=True):
-        assert abs((at - times[0]) - (message.t_publish - messages[0].t_publish)) < 5_000_000
+        # An hour off otherwise; between two looks at two clocks a busy machine may pause.
+        assert abs((at - times[0]) - (message.t_publish - messages[0].t_publish)) < 500_000_000
 
 
 def test_a_disk_without_room_pauses_the_ring_and_takes_back_what_it_had(

@@ -89,6 +89,7 @@ def test_a_far_goal_is_limited_around_where_the_arm_is(
         driven.turn()
     assert sent["elbow_flex"] == pytest.approx(15.0, abs=0.2)
     driven.turn_until(lambda: driven.service._pursuit.goal.position["elbow_flex"] == sent["elbow_flex"])
+    driven.turn()  # what is read comes after what was written
     assert device.goal("elbow_flex") == pytest.approx(15.0, abs=0.2)
     action = latest(driven, actions)
     assert (action.position["elbow_flex"], action.asked["elbow_flex"]) == (sent["elbow_flex"], 80.0)
