@@ -9,8 +9,10 @@ import threading
 
 import pytest
 
+from gripwire import clock
 from gripwire.errors import UserError
 from gripwire.messages import DiscardEpisode, StartEpisode, StopEpisode
+from tests.helpers import until
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,15 @@ def test_what_cannot_begin_is_refused_with_a_sentence(shared):
     rig.start(0.2, "begins")
     assert "is being recorded: stop or discard it first" in refused(rig, dataset="begins")
     rig.stop()
+
+
+def test_a_camera_that_says_nothing_for_a_moment_is_waited_for(shared):
+    rig, bench = shared
+    bench.blind.set()
+    until(lambda: clock.monotonic_ns() - bench.frames[-1][1] > 1.2e9, "the camera is silent")
+    threading.Timer(0.3, bench.blind.clear).start()
+    rig.start(0.2, "patient")
+    assert not rig.stop().problem
 
 
 def test_a_datasets_folder_that_was_removed_is_made_again(rigs, open_with_lerobot):

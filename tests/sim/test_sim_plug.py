@@ -7,8 +7,7 @@ import subprocess
 import sys
 import termios
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,7 @@ from gripwire_sim.arms import Leader
 from gripwire_sim.feetech import PING, packet
 from gripwire_sim.plug import carry
 from gripwire_sim.servo_socket import ServoSocket
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        os.sched_yield()
+from tests.helpers import until
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import os
 import select
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import pytest
 from gripwire.messages import JOINTS
 from gripwire_sim import joints
 from gripwire_sim.arms import Follower, Leader
-from gripwire_sim.feetech import READ, packet
+from gripwire_sim.feetech import PING, READ, REGISTERS, WRITE, packet
 from gripwire_sim.servo_bus import ServoBus
 from gripwire_sim.world import World
+from tests.helpers import until
 
 
 @dataclass
@@ -86,12 +86,6 @@ def connect(driver: Any) -> None:
             if not attempts_left:
                 raise
             driver.bus.port_handler.closePort()
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
 
 
 def test_lerobots_driver_connects_and_finds_the_arm_calibrated(arm: Any) -> None:
@@ -200,23 +194,20 @@ def test_a_client_may_close_and_another_open_any_number_of_times(bench: Bench) -
 
 
 def test_bytes_that_nobody_reads_do_not_stop_the_servos(bench: Bench) -> None:
-    from gripwire_sim.feetech import PING, packet
-
     port = os.open(bench.bus.link, os.O_RDWR | os.O_NOCTTY)
     os.set_blocking(port, False)
     pings = packet(1, PING) * 4000  # their answers fill the line several times over
     while pings:
         select.select([], [port], [])
         pings = pings[os.write(port, pings[:60]) :]
-    seen = [0, 1]
-
-    def settled() -> bool:
-        """A servo drops a packet that a busy machine paused in mid-way, so some may be missing."""
-        time.sleep(0.1)
-        seen[:] = [seen[1], bench.follower.chain.packets]
-        return seen[0] == seen[1] > 2000
-
-    until(settled)
+    address, value = REGISTERS["Torque_Limit"][0], 321
+    select.select([], [port], [])
+    os.write(port, packet(1, WRITE, bytes([address, value & 0xFF, value >> 8])))
+    until(
+        lambda: bench.follower.chain.servos[1].get("Torque_Limit") == value,
+        "the servos are at the last packet",
+    )
+    assert bench.follower.chain.packets > 2000  # those that a busy machine paused in mid-way are dropped
     os.close(port)
     driver = bench.driver()
     connect(driver)

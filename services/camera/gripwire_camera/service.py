@@ -37,7 +37,6 @@ class CameraService:
         self._settings = runtime.settings.section(f"cameras.{name}", Camera)
         self._frozen = Frozen()
         self._grabber: Grabber | None = None
-        self._source: sources.Source | None = None
         self._lerobot: LeRobotStream | None = None
         self._rate = Rate()
         self._rate_known = False
@@ -49,12 +48,12 @@ class CameraService:
         return {}
 
     def setup(self) -> None:
-        self._source = sources.choose(self._name, self._settings, self._replay_rate)
+        source = sources.choose(self._name, self._settings, self._replay_rate)
         self._publisher = self._runtime.publisher(f"camera/{self._name}")
         if port := self._settings.lerobot_port:
             host = self._runtime.settings.plain_bind  # LeRobot's format knows no keys
             self._lerobot = LeRobotStream(self._name, host, port, self._settings.quality)
-        self._grabber = Grabber(self._source)
+        self._grabber = Grabber(source)
 
     def update(self) -> None:
         grabber = self._grabber

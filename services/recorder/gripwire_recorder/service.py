@@ -98,7 +98,8 @@ class RecorderService:
             raise UserError('an episode needs its task in words, for example "grasp the cube"')
         self._check_dataset(dataset, append)
         self._drain()
-        while self._sources.warming_up():
+        patience = time.monotonic() + 2 * SILENT_S
+        while self._sources.missing() and time.monotonic() < patience:
             time.sleep(0.01)
             self._drain()
         sizes = self._sources.check()

@@ -38,6 +38,9 @@ class Source:
     def silent_s(self) -> float:
         return time.monotonic() - self.heard
 
+    def heard_lately(self) -> bool:
+        return self.last is not None and self.silent_s() <= SILENT_S
+
 
 @dataclass(frozen=True)
 class Arrived:
@@ -53,7 +56,6 @@ class Sources:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._since = time.monotonic()
         self.bytes = 0
         """Roughly what recording all that has arrived so far would have taken."""
         models: dict[str, tuple[type[Message], bool]] = {
@@ -96,10 +98,10 @@ class Sources:
             if source.reader.gaps.lost > lost:
                 self._runtime.count(f"lost {source.topic}", source.reader.gaps.lost - lost)
 
-    def warming_up(self) -> bool:
-        """Whether someone may not have been heard only because we have just begun to listen."""
-        fresh = time.monotonic() - self._since < 2 * SILENT_S
-        return fresh and any(source.last is None and not source.refusal for source in self.needed())
+    def missing(self) -> bool:
+        """Whether nothing is heard from someone without whom there is no row; perhaps for a moment only: we
+        have just begun to listen, or the machine was held up."""
+        return any(not source.refusal and not source.heard_lately() for source in self.needed())
 
     def check(self) -> Sizes:
         """The sizes of the pictures, when every needed topic is there and usable.
@@ -109,7 +111,7 @@ class Sources:
         """
         sizes: Sizes = {}
         for source in self.needed():
-            if source.last is None or source.refusal or source.silent_s() > SILENT_S:
+            if source.refusal or not source.heard_lately():
                 service = self._runtime.topics[source.topic].owner.split("/")[0]
                 why = source.refusal or f"nothing arrives on it; does `gripwire {service} run` run?"
                 raise UserError(f"no episode can begin without {source.topic}: {why}")

@@ -141,10 +141,10 @@ class RewardService:
         images = [decode(received.message, received.payload), *(image for _, image in beside)]
         decoded = perf_counter()
         score = self._serving.scorer.frame(*images)
-        strange = self._serving.scorer.strange(score.drift)
-        self._shadow(received, images, None if strange else score.probability)
-        if strange:
-            self._refuse(received, strange, score.drift)
+        refused = _held_up(perf_counter() - start) or self._serving.scorer.strange(score.drift)
+        self._shadow(received, images, None if refused else score.probability)
+        if refused:
+            self._refuse(received, refused, score.drift)
             return
         if self._pace.differs(self._serving.decider.rate_hz):
             self._serving.renew_decider()
@@ -158,11 +158,6 @@ class RewardService:
             "decide": (perf_counter() - scored) * 1e3,
         }
         self._runtime.problem("frame")
-        if (took := perf_counter() - start) > HELD_UP_S:
-            self._serving.forget()
-            self._runtime.count("invalid")
-            reason = f"held up: the reward service was stopped or starved for {took:.1f} s"
-            reward = Reward(reason=reason, drift=score.drift, stages_ms=reward.stages_ms)
         self._publish(received, reward)
 
     def _shadow(
@@ -202,3 +197,10 @@ class RewardService:
 
     def close(self, failed: bool) -> None:
         self._serving.close()
+
+
+def _held_up(took_s: float) -> str:
+    """Why a picture that was judged for so long is not of now; empty where it is."""
+    return (
+        f"held up: the reward service was stopped or starved for {took_s:.1f} s" if took_s > HELD_UP_S else ""
+    )
