@@ -33,6 +33,14 @@ def context() -> zmq.Context[zmq.Socket[bytes]]:
     return existing
 
 
+def finish(timeout_s: float) -> None:
+    """At the end of a process: what closed sockets still have to send leaves, for as long as each lingers.
+    Sockets that are still open in this process are of no use afterwards."""
+    ending = threading.Thread(target=context().term, daemon=True)
+    ending.start()
+    ending.join(timeout_s)
+
+
 def doorkeeper() -> curve.Doorkeeper:
     """Who answers for the keys that come to this process's sockets; there is none before it is asked for."""
     global _doorkeeper

@@ -11,7 +11,6 @@ import multiprocessing.forkserver
 import os
 import random
 import runpy
-import socket
 import subprocess
 import sys
 import threading
@@ -40,6 +39,7 @@ from gripwire.messages import (
     StopEpisode,
 )  # fmt: skip
 from gripwire.settings import Settings, load
+from tests.conftest import free_port_base
 
 WIDTH, HEIGHT, BLOCK = 320, 240, 60  # 4 rows of 5 blocks: 20 bits survive any video codec
 NOISE = np.random.default_rng(0).normal(0, 4, (HEIGHT, WIDTH, 3))
@@ -288,16 +288,6 @@ def open_with_lerobot(path: Path) -> Opened:
 def make_settings(data: Path, **recorder: Any) -> Settings:
     flags = {f"recorder.{key}": value for key, value in recorder.items()}
     return load(None, {"data": data, "port_base": free_port_base(), **flags}, env={})
-
-
-def free_port_base() -> int:
-    """64 consecutive ports that nobody uses now."""
-    while True:
-        base = random.randrange(20000, 60000)
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for port in range(base, base + 64):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return base
 
 
 def make_rigs(data: Path) -> Iterator[Callable[..., tuple[Rig, Bench]]]:

@@ -2,12 +2,14 @@
 
 import hashlib
 import re
+import signal
 
 import numpy as np
 import pytest
 
 from gripwire.errors import UserError
 from gripwire.messages import DiscardEpisode, MarkEpisode, StartEpisode, StartSession, StopEpisode
+from tests.helpers import until
 
 CAMERA = "gripwire.gripper_cam."
 IN_TIME_NS = 100_000_000  # rows are settled 0.2 s behind: what was sent by then has long arrived
@@ -224,6 +226,18 @@ def test_a_camera_that_stays_away_ends_the_episode(rigs):
     bench.blind.set()
     state = rig.until(lambda e: e.state == "idle" and e.saved == 1)
     assert "ended by itself: camera/gripper_cam was silent for 3 s" in state.problem
+
+
+def test_a_recorder_that_was_held_up_for_long_goes_on_with_its_episode(rigs):
+    rig, bench = rigs(give_up_s=1.0)
+    rig.start(0.5)
+    rig.process.send_signal(signal.SIGSTOP)
+    taken = len(bench.frames)
+    until(lambda: len(bench.frames) > taken + 60)  # two seconds
+    rig.process.send_signal(signal.SIGCONT)
+    rows = rig.until(lambda e: e.state == "recording" and e.rows > 30).rows
+    rig.until(lambda e: e.rows > rows + 10)
+    assert rig.stop().problem == ""
 
 
 def test_an_episode_ends_by_itself_at_the_longest_allowed(rigs):

@@ -10,13 +10,16 @@ from typing import Annotated
 
 import typer
 
-from gripwire import service
+from gripwire import service, sockets
 from gripwire.cli import options
 from gripwire.errors import UserError
 from gripwire.recording.file import Recording
 from gripwire.recording.record import Recorder
 from gripwire.recording.replay import Replay
 from gripwire.topics import Topics
+
+_LAST_MS = 2000
+"""The last messages have so long to reach a reader that is slow, before the command ends."""
 
 Pattern = Annotated[
     list[str] | None,
@@ -117,7 +120,8 @@ def replay(
         while loop and not stopped.is_set():
             player.run(rate, stopped.is_set)
     finally:
-        player.close()
+        player.close(linger_ms=0 if stopped.is_set() else _LAST_MS)
+        sockets.finish(2 * _LAST_MS / 1000)
     took = time.monotonic() - begun
     if source.problem:
         typer.echo(f"warning: {source.problem}", err=True)

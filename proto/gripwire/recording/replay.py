@@ -4,7 +4,6 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
 from typing import Any
 
 from gripwire.bus import Publisher
@@ -36,11 +35,10 @@ class Replay:
         self.sent = 0
         self.left_out: dict[str, str] = {}
         self._recording, self._salt = recording, ""
-        self._stack = ExitStack()
         self._publishers: dict[str, Publisher[Any]] = {}
         for name in names:
             try:
-                self._publishers[name] = self._stack.enter_context(Publisher(self._topic(topics, name)))
+                self._publishers[name] = Publisher(self._topic(topics, name))
             except UserError as e:
                 if all_of_them:
                     self.close()
@@ -96,6 +94,7 @@ class Replay:
     def _boot(self, recorded: str) -> str:
         return hashlib.sha256((self._salt + recorded).encode()).hexdigest()[:16] if recorded else ""
 
-    def close(self) -> None:
-        """Give up the ports."""
-        self._stack.close()
+    def close(self, linger_ms: int = 0) -> None:
+        """Give up the ports; what is still queued has ``linger_ms`` to leave, in the background."""
+        for publisher in self._publishers.values():
+            publisher.close(linger_ms)

@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 _CLOSE_S = 25.0
 """At the end, for episodes that are still being saved: less than the 30 s after which `gripwire up` kills."""
 _TRY_AGAIN_S = 1.0
+_LOOK_S = 0.01
+_HELD_UP_S = 0.25
+"""Between two turns of a loop that takes 20 ms: the machine gave us no time."""
 
 
 class RecorderService:
@@ -58,6 +61,7 @@ class RecorderService:
         self._mine: set[str] = set()  # datasets begun by this recorder
         self._last = EpisodeState(state="idle", valid=True)  # what idle says
         self._announced = (self._last, 0.0)
+        self._looped = time.monotonic()
 
     @property
     def commands(self) -> dict[type[Command], Callable[[Any], Reply]]:
@@ -98,9 +102,10 @@ class RecorderService:
             raise UserError('an episode needs its task in words, for example "grasp the cube"')
         self._check_dataset(dataset, append)
         self._drain()
-        patience = time.monotonic() + 2 * SILENT_S
-        while self._sources.missing() and time.monotonic() < patience:
-            time.sleep(0.01)
+        for _ in range(round(2 * SILENT_S / _LOOK_S)):  # looks, not seconds: the machine may be held up again
+            if not self._sources.missing():
+                break
+            time.sleep(_LOOK_S)
             self._drain()
         sizes = self._sources.check()
         self._check_disk()
@@ -254,6 +259,7 @@ class RecorderService:
     # --- the loop -------------------------------------------------------------------------------------
 
     def update(self) -> None:
+        self._excuse_what_we_missed()
         self._drain()
         now = clock.monotonic_ns()
         self._disk.see(self._sources.bytes)
@@ -270,6 +276,12 @@ class RecorderService:
         busy = self._recording or self._session
         if busy and time.monotonic() - self._announced[1] > 0.5:
             self._announce()
+
+    def _excuse_what_we_missed(self) -> None:
+        now = time.monotonic()
+        if (gap := now - self._looped) > _HELD_UP_S:
+            self._sources.excuse(gap)
+        self._looped = now
 
     def _drain(self) -> None:
         sizes: Sizes | None = self._recording.job.opening.sizes if self._recording else None

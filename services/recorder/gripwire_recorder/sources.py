@@ -98,6 +98,12 @@ class Sources:
             if source.reader.gaps.lost > lost:
                 self._runtime.count(f"lost {source.topic}", source.reader.gaps.lost - lost)
 
+    def excuse(self, seconds: float) -> None:
+        """We ourselves did not listen for so long (the machine was held up or suspended): nobody was silent
+        because of that."""
+        for source in self._all:
+            source.heard += seconds
+
     def missing(self) -> bool:
         """Whether nothing is heard from someone without whom there is no row; perhaps for a moment only: we
         have just begun to listen, or the machine was held up."""
