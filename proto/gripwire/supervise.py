@@ -172,7 +172,10 @@ class Supervisor:
         child.started = time.monotonic()
         child.popen = subprocess.Popen(
             [sys.executable, "-m", "gripwire", *child.process.arguments],
-            env=self._env, stdin=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
+            env=self._env, stdin=subprocess.DEVNULL, stderr=stderr,
+            # Ctrl+C is for us, who end them in order. Not a session each: Linux gives every session the same
+            # share of the processors (autogroup, sched(7)), and the trainer's nice value would not count.
+            process_group=0,
         )  # fmt: skip
 
     def _bury(self, child: Child, now: float) -> None:

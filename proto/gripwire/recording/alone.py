@@ -186,9 +186,9 @@ class _Player:
         command = [sys.executable, "-m", "gripwire", "replay", str(played.path), "--rate", str(played.rate)]
         command += ["--topics", ",".join(self._topics), "--wait", "30", *(["--loop"] if played.loop else [])]
         env = os.environ | self._settings.environment() | {"GRIPWIRE_SUPERVISED": str(os.getpid())}
-        # In a session of its own: Ctrl+C is for the service, which then ends what is played to it.
+        # In a process group of its own: Ctrl+C is for the service, which then ends what is played to it.
         return subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0
         )
 
     def stop(self) -> None:
@@ -203,7 +203,7 @@ class _Player:
 def free_ports() -> int:
     """A port base from which a whole stack's ports are free now."""
     for _ in range(1000):
-        base = random.randrange(20000, 60000 - PORT_SPAN)
+        base = random.randrange(20000, 32000)  # below those that the kernel gives away
         if all(_is_free(base + offset) for offset in range(PORT_SPAN)):
             return base
     raise UserError(f"no {PORT_SPAN} free ports in a row were found; name some with --port-base")

@@ -86,7 +86,9 @@ class Saver:
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=(lock,),
             env=os.environ | _FRUGAL,
-            start_new_session=True,  # Ctrl+C is for the recorder, which ends the worker itself
+            # Ctrl+C is for the recorder, which ends the worker itself. Not a session of its own: Linux gives
+            # every session the same share of the processors, however nice it is (autogroup, sched(7)).
+            process_group=0,
         )  # fmt: skip
         args = (self._generation, self._process.stdout)
         threading.Thread(target=self._listen, args=args, name="worker reports", daemon=True).start()
