@@ -156,8 +156,10 @@ class Shift:
         control.request(self._control, "recorder", command, 20)
 
 
-def train_for_ever(topics: Topics, data: Path, ended: threading.Event, done: list[float]) -> None:
-    """One training after the other, each from nothing."""
+def train_for_ever(
+    topics: Topics, data: Path, ended: threading.Event, done: list[float], failed: list[str]
+) -> None:
+    """One training after the other, each from nothing; ``failed``: why there are no more of them."""
     with Latest(topics["trainer"], TrainerState) as states:
         while not ended.is_set():
             shutil.rmtree(data / "cache" / "features", ignore_errors=True)
@@ -166,13 +168,13 @@ def train_for_ever(topics: Topics, data: Path, ended: threading.Event, done: lis
                 order = Train(labels="bench.json", offer=False)
                 control.request(topics.control("trainer"), "trainer", order, 10)
             except UserError as e:
-                raise SystemExit(f"no training: {e}") from e
+                return failed.append(f"no training: {e}")
             seen = before
             while not ended.is_set():
                 seen = states.wait(1.0, after=seen) or seen
                 if seen and seen is not before and seen.message.done:
                     if seen.message.error:
-                        print(json.dumps({"training": seen.message.error}), flush=True)
+                        return failed.append(seen.message.error)
                     done.append(time.monotonic() - begun)
                     break
 
@@ -203,15 +205,17 @@ def shift(topics: Topics, data: Path, minutes: float) -> None:
         labels = {"dataset_path": "../datasets/training", "episodes": episodes}
         (data / "labels").mkdir()
         (data / "labels" / "bench.json").write_text(json.dumps(labels))
-        work.durable_s, work.memory, trained = [], [], list[float]()
+        work.durable_s, work.memory, trained, failed = [], [], list[float](), list[str]()
         with running(topics, data, "trainer"):
             ended = threading.Event()
-            arguments = (topics, data, ended, trained)
+            arguments = (topics, data, ended, trained, failed)
             thread = threading.Thread(target=train_for_ever, args=arguments, daemon=True)
             thread.start()
             end = time.monotonic() + 60 * minutes
             while time.monotonic() < end:
                 work.record("shift", EPISODE_S)
+                if failed:
+                    raise SystemExit(f"nothing trains beside any more: {failed[0]}")
             ended.set()
             thread.join()
     quarter = max(1, len(work.memory) // 4)

@@ -1,5 +1,6 @@
 """The trainer as a service: it trains on request, tells how it goes, and offers what came out."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,21 @@ def test_a_bad_label_file_ends_the_job_and_not_the_service(
     end = running.until_done()
     assert "episode 0" in end.error and "beyond the episode" in end.error
     assert "beyond the episode" in running.runtime.problems and running.offered == []
+
+
+def test_whoever_has_heard_of_the_end_may_order_the_next_at_once(
+    coloured: tuple[Path, list[int | None]],
+    stack: Settings,
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    synthetic.write_labels(stack.data / "labels", coloured[0], [99] + [None] * 11)
+    go_on = threading.Event()
+    monkeypatch.setattr(running.runtime, "problem", lambda *_: go_on.wait(WAIT_S))  # the job's last act
+    _train(running.service, "labels")
+    running.until_done()
+    threading.Timer(0.1, go_on.set).start()
+    _train(running.service, "labels")
 
 
 def test_a_refused_offer_and_a_dataset_that_fails_leave_the_bundles_name_in_the_state(

@@ -83,6 +83,9 @@ class TrainerService:
         self._publisher.publish(message)
 
     def _train(self, command: Train) -> Reply:
+        if self._running and self._state.done and self._thread:
+            self._thread.join()  # it has said its last word, so that whoever waited for it may come
+            self.update()
         if self._running:
             raise UserError(f"job {self._state.job} is under way ({self._state.stage}); wait for its end")
         if not self._ready:
