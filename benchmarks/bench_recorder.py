@@ -163,16 +163,15 @@ def train_for_ever(
     with Latest(topics["trainer"], TrainerState) as states:
         while not ended.is_set():
             shutil.rmtree(data / "cache" / "features", ignore_errors=True)
-            begun, before = time.monotonic(), states.get()
+            begun, seen = time.monotonic(), None
             try:
                 order = Train(labels="bench.json", offer=False)
-                control.request(topics.control("trainer"), "trainer", order, 10)
+                job = control.request(topics.control("trainer"), "trainer", order, 10).text.split()[-1]
             except UserError as e:
                 return failed.append(f"no training: {e}")
-            seen = before
             while not ended.is_set():
                 seen = states.wait(1.0, after=seen) or seen
-                if seen and seen is not before and seen.message.done:
+                if seen and seen.message.job == job and seen.message.done:
                     if seen.message.error:
                         return failed.append(seen.message.error)
                     done.append(time.monotonic() - begun)
