@@ -69,6 +69,7 @@ def variables(environment: dict[str, str], base: str, data: Path, port_base: int
     """What a user writes into .env."""
     return environment | {
         "DATA": str(data), "HOST_UID": str(UID), "HOST_GID": str(UID), "PORTS": str(port_base // 100),
+        "METRICS_PORT": str(port_base + 90),
         "TAG": "test", "BASE": base, "TORCH": torch(),
     }  # fmt: skip
 

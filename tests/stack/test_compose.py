@@ -7,6 +7,7 @@ import pty
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,22 @@ def test_every_container_says_that_it_is_healthy(up: Project) -> None:
         return {c: status for c, status in said.items() if status != "healthy"}
 
     until(lambda: not sick(), 240, "all healthy")
+
+
+def test_prometheus_finds_every_service_where_metrics_are_asked_for(up: Project) -> None:
+    up.compose("--profile", "metrics", "up", "--detach", "--no-build", "metrics")
+    url = f"http://127.0.0.1:{up.environment['METRICS_PORT']}/metrics"
+
+    def silent() -> set[str]:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                said = answer.read().decode()
+        except OSError:
+            return set(SERVICES.values())
+        return {s for s in SERVICES.values() if f'gripwire_service_up{{service="{s}"}} 1.0' not in said}
+
+    until(lambda: not silent(), 120, "all services are up in the metrics")
+    up.compose("--profile", "metrics", "rm", "--stop", "--force", "metrics")
 
 
 def test_ports_are_published_on_loopback_only(up: Project) -> None:
