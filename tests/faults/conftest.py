@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 from gripwire import clock, control, settings
-from gripwire.messages import Health, Message, Offer
+from gripwire.errors import UserError
+from gripwire.messages import DiscardEpisode, Health, Message, Offer, Thaw
 from gripwire.settings import Settings
 from gripwire.survey import Survey
 from gripwire_reward import bundle
@@ -141,9 +143,19 @@ def bench_bundle(bundles: Path) -> str:
         return bundle.seal(aside, made).id
 
 
+@pytest.fixture
+def running(stack_for_all: Stack) -> Iterator[Stack]:
+    """The stack for all tests that break something in it; what a test that failed has begun is given up."""
+    yield stack_for_all
+    topics = stack_for_all.settings.topics
+    for service, command in (("recorder", DiscardEpisode()), ("reward", Thaw(by="clock"))):
+        with suppress(UserError):  # there is nothing to give up
+            control.request(topics.control(service), service, command, timeout_s=20)
+
+
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for all tests that break something in it; a model serves."""
+def stack_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One stack on the virtual bench; a model serves."""
     folder = tmp_path_factory.mktemp("stack")
     loaded = settings.load(flags={"data": folder / "data", "port_base": free_port_base()}, env={})
     served = bench_bundle(loaded.data / "bundles")
