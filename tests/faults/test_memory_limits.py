@@ -25,12 +25,12 @@ GROUPS = (
 
 
 @pytest.fixture(scope="module")
-def labelled(running: Stack) -> str:
+def labelled(stack_for_all: Stack) -> str:
     """Something to train on; its name."""
     shown = [pictures for pictures, _ in synthetic.episodes(8)]
-    dataset = synthetic.write_v21(running.settings.data / "datasets" / "memory", shown)
+    dataset = synthetic.write_v21(stack_for_all.settings.data / "datasets" / "memory", shown)
     starts = [start for _, start in synthetic.episodes(8)]
-    return synthetic.write_labels(running.settings.data / "labels", dataset, starts, "memory").stem
+    return synthetic.write_labels(stack_for_all.settings.data / "labels", dataset, starts, "memory").stem
 
 
 @pytest.fixture
