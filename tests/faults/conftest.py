@@ -16,7 +16,7 @@ import pytest
 
 from gripwire import clock, control, settings
 from gripwire.errors import UserError
-from gripwire.messages import DiscardEpisode, Health, Message, Offer, Thaw
+from gripwire.messages import DiscardEpisode, Health, Message, Offer
 from gripwire.settings import Settings
 from gripwire.survey import Survey
 from gripwire_reward import bundle
@@ -145,12 +145,11 @@ def bench_bundle(bundles: Path) -> str:
 
 @pytest.fixture
 def running(stack_for_all: Stack) -> Iterator[Stack]:
-    """The stack for all tests that break something in it; what a test that failed has begun is given up."""
+    """The stack for all tests that break something in it; an episode that one leaves open is given up."""
     yield stack_for_all
-    topics = stack_for_all.settings.topics
-    for service, command in (("recorder", DiscardEpisode()), ("reward", Thaw(by="clock"))):
-        with suppress(UserError):  # there is nothing to give up
-            control.request(topics.control(service), service, command, timeout_s=20)
+    with suppress(UserError):  # there is none
+        recorder = stack_for_all.settings.topics.control("recorder")
+        control.request(recorder, "recorder", DiscardEpisode(), timeout_s=20)
 
 
 @pytest.fixture(scope="session")

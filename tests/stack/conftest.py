@@ -47,5 +47,5 @@ def _free_hundred() -> int:
     """The first of a hundred ports that nothing listens on."""
     while True:
         base = 100 * random.SystemRandom().randrange(110, 310)
-        if all(_is_free(base + offset) for offset in range(64)):
+        if all(_is_free(base + offset) for offset in range(100)):
             return base

@@ -41,8 +41,6 @@ _CLOSE_S = 25.0
 """At the end, for episodes that are still being saved: less than the 30 s after which `gripwire up` kills."""
 _TRY_AGAIN_S = 1.0
 _LOOK_S = 0.01
-_HELD_UP_S = 0.25
-"""Between two turns of a loop that takes 20 ms: the machine gave us no time."""
 
 
 class RecorderService:
@@ -61,7 +59,6 @@ class RecorderService:
         self._mine: set[str] = set()  # datasets begun by this recorder
         self._last = EpisodeState(state="idle", valid=True)  # what idle says
         self._announced = (self._last, 0.0)
-        self._looped = time.monotonic()
 
     @property
     def commands(self) -> dict[type[Command], Callable[[Any], Reply]]:
@@ -259,7 +256,6 @@ class RecorderService:
     # --- the loop -------------------------------------------------------------------------------------
 
     def update(self) -> None:
-        self._excuse_what_we_missed()
         self._drain()
         now = clock.monotonic_ns()
         self._disk.see(self._sources.bytes)
@@ -276,12 +272,6 @@ class RecorderService:
         busy = self._recording or self._session
         if busy and time.monotonic() - self._announced[1] > 0.5:
             self._announce()
-
-    def _excuse_what_we_missed(self) -> None:
-        now = time.monotonic()
-        if (gap := now - self._looped) > _HELD_UP_S:
-            self._sources.excuse(gap)
-        self._looped = now
 
     def _drain(self) -> None:
         sizes: Sizes | None = self._recording.job.opening.sizes if self._recording else None
@@ -304,7 +294,7 @@ class RecorderService:
         """End the episode by itself where going on would cost more than it gives."""
         assert self._recording
         settings = self.settings
-        silent = [s.topic for s in self._sources.needed() if s.silent_s() > settings.give_up_s]
+        silent = [s.topic for s in self._sources.needed() if s.silent_s > settings.give_up_s]
         trouble = self._recording.trouble(now, settings)
         if not trouble and silent:
             trouble = f"ended by itself: {silent[0]} was silent for {settings.give_up_s:g} s"
@@ -341,7 +331,7 @@ class RecorderService:
 
     def _report_silence(self) -> None:
         for source in self._sources.needed():
-            during = self._recording is not None and source.silent_s() > SILENT_S
+            during = self._recording is not None and source.silent_s > SILENT_S
             text = f"{source.topic} is silent while an episode is recorded" if during else ""
             self.runtime.problem(f"silent {source.topic}", text)
 

@@ -14,6 +14,8 @@ from gripwire_recorder.take import Take, has_all_joints
 
 SILENT_S = 1.0
 """A topic faster than 10 Hz that says nothing for so long is not alive."""
+_HELD_UP_S = 0.25
+"""More than this between two looks of a loop that takes 20 ms: the machine gave us no time."""
 _DEPTH = 600
 """Messages kept for us while the loop cannot drain (20 s of a camera: LeRobot's import holds the GIL)."""
 
@@ -32,14 +34,11 @@ class Source:
     reader: Queued[Any]
     needed: bool
     last: Received[Any] | None = None
-    heard: float = 0.0  # monotonic seconds of the last good message
+    silent_s: float = 0.0  # how long we have listened since the last good message
     refusal: str = ""
 
-    def silent_s(self) -> float:
-        return time.monotonic() - self.heard
-
     def heard_lately(self) -> bool:
-        return self.last is not None and self.silent_s() <= SILENT_S
+        return self.last is not None and self.silent_s <= SILENT_S
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class Sources:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._listened = time.monotonic()
         self.bytes = 0
         """Roughly what recording all that has arrived so far would have taken."""
         models: dict[str, tuple[type[Message], bool]] = {
@@ -82,6 +82,7 @@ class Sources:
     def drain(self, sizes: Sizes | None) -> Iterator[Arrived]:
         """Every message that has arrived; ``sizes``: of the pictures of the episode under way."""
         host = clock.host_id()
+        self._listen()
         for source in self._all:
             lost = source.reader.gaps.lost
             for received in source.reader.drain():
@@ -93,16 +94,17 @@ class Sources:
                 if isinstance(received.message, RobotAction) and not in_force(received.message, host):
                     source.last = None  # an older goal must not be taken for the action
                 elif not source.refusal:
-                    source.last, source.heard = received, time.monotonic()
+                    source.last, source.silent_s = received, 0.0
                 yield Arrived(source.topic, received, source.refusal)
             if source.reader.gaps.lost > lost:
                 self._runtime.count(f"lost {source.topic}", source.reader.gaps.lost - lost)
 
-    def excuse(self, seconds: float) -> None:
-        """We ourselves did not listen for so long (the machine was held up or suspended): nobody was silent
-        because of that."""
+    def _listen(self) -> None:
+        """Time passes for all; not while the machine was held up or suspended: we did not listen then."""
+        now = time.monotonic()
+        passed, self._listened = min(now - self._listened, _HELD_UP_S), now
         for source in self._all:
-            source.heard += seconds
+            source.silent_s += passed
 
     def missing(self) -> bool:
         """Whether nothing is heard from someone without whom there is no row; perhaps for a moment only: we
