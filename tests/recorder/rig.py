@@ -166,7 +166,11 @@ class Rig:
         self.process: Any = None  # a subprocess.Popen
         self.episode = Latest(settings.topics["episode"], EpisodeState)
         self.health = Latest(settings.topics["health/recorder"], Health)
-        self.start_process()
+        try:
+            self.start_process()
+        except BaseException:
+            self.close()  # nobody else knows of it yet
+            raise
 
     def start_process(self, hurried_log: Path | None = None) -> None:
         """Start the recorder; with a log, one that gives up early at its end (`hurried_recorder.py`)."""
