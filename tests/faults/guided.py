@@ -9,12 +9,14 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, ModuleType
 
-from tests.faults.fuzz import BOMBS
+import msgpack
+
+from tests.faults.fuzz import BOMBS, NASTY
 
 _TOOL = 4  # one of the numbers that PEP 669 leaves to anyone
 _MOST_KEPT = 3000
@@ -68,10 +70,12 @@ def _codes(module: ModuleType) -> Iterator[CodeType]:
 
 
 def explore(
-    run: Callable[[bytes], str], seeds: Sequence[bytes], modules: Sequence[ModuleType], count: int, seed: int
-) -> Found:
+    run: Callable[[bytes], str], seeds: Sequence[bytes], modules: Sequence[ModuleType], count: int, seed: int,
+    words: Collection[str] = (),
+) -> Found:  # fmt: skip
     """Give ``count`` inputs to ``run``, which answers with what became of each.
 
+    ``words``: what an answer may quote and be of another kind for it, such as the names of fields.
     Whatever ``run`` raises ends the search: it is a find.
     """
     rng, found, kept = random.Random(seed), Found(), [*seeds, *BOMBS]
@@ -79,23 +83,28 @@ def explore(
         for _ in range(count):
             data, known = _bend(rng, kept), len(seen)
             began = time.thread_time()
-            answer = _kind(run(data))
+            answer = _kind(run(data), words)
             found.slowest_s = max(found.slowest_s, time.thread_time() - began)
-            if (len(seen) > known or answer not in found.answers) and len(kept) < _MOST_KEPT:
+            if len(seen) > known or (answer not in found.answers and len(kept) < _MOST_KEPT):
                 kept.append(data)
                 found.answers.add(answer)
         found.inputs, found.kept, found.branches = count, len(kept), len(seen)
     return found
 
 
-def _kind(answer: str) -> str:
-    """An answer without what it quotes from the input."""
-    return re.sub(r"0x[0-9a-f]+|['\"`].*['\"`]|-?[\d.]+(e[+-]?\d+)?|b'.*|[^\x20-\x7e]+", "#", answer)[:80]
+def _kind(answer: str, words: Collection[str]) -> str:
+    """An answer without what it quotes from the input: there would be no end of kinds, all of them one."""
+    answer = re.sub(r"[\[{].*[\]}]|b'.*|[^\x20-\x7e]+", "#", answer)
+    answer = re.sub(r"['\"`](.*?)['\"`]", lambda quoted: quoted[1] if quoted[1] in words else "#", answer)
+    return re.sub(r"0x[0-9a-f]+|-?\d[\d.]*(e[+-]?\d+)?|\b(None|True|False|inf|nan)\b", "#", answer)[:120]
 
 
 def _bend(rng: random.Random, kept: Sequence[bytes]) -> bytes:
-    """A kept input with one to four changes."""
-    data = bytearray(rng.choice(kept))
+    """A kept input with one to four changes, or with the wrong thing in one of its fields."""
+    chosen = rng.choice(kept)
+    if rng.random() < 0.4 and (misfit := _misfit(rng, chosen)):
+        return misfit[:_LONGEST]
+    data = bytearray(chosen)
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(data) + 1)
         match rng.randrange(6):
@@ -113,3 +122,25 @@ def _bend(rng: random.Random, kept: Sequence[bytes]) -> bytes:
             case 5 if at < len(data):
                 data[at] ^= 1 << rng.randrange(8)
     return bytes(data[:_LONGEST])
+
+
+def _misfit(rng: random.Random, data: bytes) -> bytes:
+    """The map that this packs, with one value replaced or left out, at the top or one level down.
+
+    Nothing where it packs no map.
+    """
+    try:
+        message = target = msgpack.unpackb(data)
+        if not isinstance(message, dict) or not message:
+            return b""
+        key = rng.choice(list(message))
+        below = message[key]
+        if isinstance(below, dict) and below and rng.random() < 0.7:
+            target, key = below, rng.choice(list(below))
+        if rng.random() < 0.1:
+            del target[key]
+        else:
+            target[key] = rng.choice(NASTY)
+        return bytes(msgpack.packb(message))
+    except (ValueError, TypeError, msgpack.UnpackException, OverflowError):  # it packs no map, or not again
+        return b""

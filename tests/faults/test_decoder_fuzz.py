@@ -9,7 +9,7 @@ import pytest
 from gripwire import control, wire
 from gripwire import messages as every_message
 from gripwire.control import Server
-from gripwire.messages import COMMANDS, Done
+from gripwire.messages import COMMANDS, JOINTS, Done
 from gripwire.topics import Topics
 from tests.faults import table
 from tests.faults.conftest import GROWTH_MIB, resident_mib
@@ -35,7 +35,7 @@ def test_nothing_but_a_wire_error_leaves_the_decoder(name: str) -> None:
         return "a message"
 
     seeds = [bytes(msgpack.packb(message)) for message in messages(model)]
-    found = explore(run, seeds, [wire, every_message], COUNT, seed=5)
+    found = explore(run, seeds, [wire, every_message], COUNT, 5, {*model.model_fields, *JOINTS})
     growth = resident_mib(os.getpid()) - before
     assert found.slowest_s < SOON_S
     assert growth < GROWTH_MIB
@@ -66,7 +66,8 @@ def test_every_request_gets_an_answer_that_is_a_reply(server: Server) -> None:
         return str(reply["error"] or "done")
 
     seeds = [bytes(msgpack.packb(request)) for request in requests()]
-    found = explore(run, seeds, [wire, control, every_message], COUNT, seed=6)
+    fields = {name for command in COMMANDS.values() for name in command.model_fields}
+    found = explore(run, seeds, [wire, control, every_message], COUNT, 6, {*COMMANDS, *fields})
     growth = resident_mib(os.getpid()) - before
     assert found.slowest_s < SOON_S
     assert growth < GROWTH_MIB
