@@ -301,7 +301,7 @@ def draw(samples: list[dict[str, Any]], file: Path) -> None:
     for service in samples[-1]["memory_mib"]:
         below.plot(minutes, [s["memory_mib"].get(service, 0.0) for s in samples], label=service, linewidth=1)
     above.set(ylabel="messages a second", ylim=(0, None))
-    below.set(ylabel="memory, MiB", xlabel="minutes", yscale="log")
+    below.set(ylabel="memory, MiB", xlabel="minutes", yscale="log", ylim=(20, 5000))  # room for the legend
     for axes in (above, below):
         axes.legend(fontsize=8, ncols=4)
         axes.grid(alpha=0.3)
