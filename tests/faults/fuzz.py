@@ -83,17 +83,21 @@ class Garbler:
         return bytes(one[: self._random.randrange(len(one))] + other[self._random.randrange(len(other)) :])
 
     def _misfit(self) -> bytes:
-        """A field of the right name with the wrong thing in it, at the top or one level down."""
-        message = dict(self._random.choice(self._valid))
-        key = self._random.choice(list(message))
-        below = message[key]
-        if isinstance(below, dict) and below and self._random.random() < 0.7:
-            message[key] = below | {self._random.choice(list(below)): self._random.choice(NASTY)}
-        elif self._random.random() < 0.1:
-            del message[key]
-        else:
-            message[key] = self._random.choice(NASTY)
-        return bytes(msgpack.packb(message))
+        return bytes(msgpack.packb(misfit(self._random, self._random.choice(self._valid))))
+
+
+def misfit(rng: random.Random, message: dict[str, Any]) -> dict[str, Any]:
+    """``message``, which is not empty, with the wrong thing in one field, or without that field.
+
+    Mostly in a map below, where the field has one.
+    """
+    key = rng.choice(list(message))
+    below = message[key]
+    if isinstance(below, dict) and below and rng.random() < 0.7:
+        return message | {key: misfit(rng, below)}
+    if rng.random() < 0.1:
+        return {name: value for name, value in message.items() if name != key}
+    return message | {key: rng.choice(NASTY)}
 
 
 def requests() -> list[dict[str, Any]]:
