@@ -19,14 +19,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gripwire import RewardStream, clock, control, settings
 from gripwire.errors import UserError
-from gripwire.messages import DiscardEpisode, Frame, Health, ModelState, Reward, Train, TrainerState
+from gripwire.messages import Frame, Health, ModelState, Reward, Train, TrainerState
 from gripwire.settings import Settings
 from gripwire.survey import Survey
 from gripwire_sim.demo import plan
@@ -84,11 +83,8 @@ class Load:
                 kind = plan.training(0, number + 1)[-1].kind
                 recording.record(Planned(kind, number, "soak"))
                 self.done["episodes"] += not self.ended.is_set()
-        except UserError:
-            with suppress(UserError):  # what was begun must not go on for ever
-                control.request(self.stack.topics.control("recorder"), "recorder", DiscardEpisode())
-            raise
         finally:
+            self.done["performed again"] += recording.repeated
             recording.close()
 
     def _train(self) -> None:

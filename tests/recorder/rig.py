@@ -42,14 +42,14 @@ from gripwire.settings import Settings, load
 from tests.conftest import free_port_base
 
 WIDTH, HEIGHT, BLOCK = 320, 240, 60  # 4 rows of 5 blocks: 20 bits survive any video codec
-NOISE = np.random.default_rng(0).normal(0, 4, (HEIGHT, WIDTH, 3))
+NOISE = np.random.default_rng(0).normal(20, 4, (HEIGHT, WIDTH, 3)).clip(0, 40).astype(np.uint8)
 
 
 def picture(number: int) -> np.ndarray:
     """A noisy RGB picture whose black and white blocks spell ``number``."""
     bits = [(number >> bit) & 1 for bit in range(20)]
-    blocks = np.array(bits, np.uint8).reshape(4, 5).repeat(BLOCK, 0).repeat(BLOCK + 4, 1) * 180 + 40
-    return np.clip(blocks[:, :, None] + np.roll(NOISE, number, 0), 0, 255).astype(np.uint8)
+    blocks = np.array(bits, np.uint8).reshape(4, 5).repeat(BLOCK, 0).repeat(BLOCK + 4, 1) * 180 + 20
+    return blocks[:, :, None] + np.roll(NOISE, number, 0)
 
 
 def joints(value: float) -> dict[str, float]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gripwire import clock
 from gripwire.bus import Latest, Received
 from gripwire.control import request
 from gripwire.errors import UserError
@@ -59,7 +58,8 @@ class Demo:
             progress.close()
             bench.close()
             witness.close()
-        return self._judge(witness, spans)
+        summary, judged, pictures = self._judge(witness, spans)
+        return summary | {"repeated": bench.repeated}, judged, pictures
 
     def _check(self) -> None:
         if self.stopped.is_set():
@@ -86,7 +86,7 @@ class Demo:
             self._check()
             self.screen.show("waiting until all are on disk", len(episodes) - 0.5)
             last = bench.wait_saved(len(episodes), 60)
-            self.screen.show(f"{last.saved} episodes saved", len(episodes))
+            self.screen.show(f"{last.saved} episodes saved{_again(bench.repeated)}", len(episodes))
 
     def _learn_truth(self) -> None:
         since = max(self.grasped, default=-1)
@@ -154,17 +154,15 @@ class Demo:
     def _fresh(self, bench: Recording, witness: Witness) -> list[tuple[plan.Planned, int, int]]:
         """Play the fresh episodes; each with the time it began and ended."""
         spans = []
-        episodes = self.to_judge
+        episodes, before = self.to_judge, bench.repeated
         with self.screen.stage("fresh", "Judging fresh episodes", len(episodes)):
+            witness.keep_pictures = True
             for i, planned in enumerate(episodes):
                 self._check()
                 self.screen.show(f"{i + 1} of {len(episodes)}: {planned.kind.replace('_', ' ')}", i)
-                script = bench.session.prepare(planned.kind, planned.seed)
-                witness.keep_pictures, began = True, clock.monotonic_ns()
-                bench.session.perform(script)
-                spans.append((planned, began, clock.monotonic_ns()))
-                witness.keep_pictures = False
-            self.screen.show(f"{len(episodes)} episodes", len(episodes))
+                spans.append((planned, *bench.play(planned)))
+            witness.keep_pictures = False
+            self.screen.show(f"{len(episodes)} episodes{_again(bench.repeated - before)}", len(episodes))
             self.stopped.wait(0.3)  # rewards of the last frames are on their way
         return spans
 
@@ -208,6 +206,10 @@ class Demo:
             "wall_s": self.screen.wall_s,
         }  # fmt: skip
         return summary, episodes, record.pictures
+
+
+def _again(repeated: int) -> str:
+    return f", {repeated} performed again: the arm had failed" if repeated else ""
 
 
 def _within(frames: list[Frame], begin_ns: int, end_ns: int) -> list[Frame]:

@@ -40,8 +40,8 @@ class Stack:
             self._supervisor.poll({name for name in self._up()})
             survey.listen(0.1)
             for message in list(survey.latest.values()):
-                if isinstance(message, Health):
-                    self.health[message.service] = message
+                if isinstance(message, Health):  # a new dict: another thread may be going through the old one
+                    self.health = self.health | {message.service: message}
         survey.close()
         self._supervisor.stop()
 
