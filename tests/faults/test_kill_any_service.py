@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -43,15 +44,15 @@ def _record(stack: Stack, dataset: str) -> None:
 
 
 def _episodes(dataset: Path) -> list[int]:
-    """Rows per episode, as LeRobot itself reads them."""
+    """Rows per episode, as LeRobot itself reads them; the last row of each comes with its picture."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     opened = LeRobotDataset(f"local/{dataset.name}", root=dataset, video_backend="pyav")
-    lengths: dict[int, int] = {}
-    for i in range(len(opened)):
-        episode = int(opened[i]["episode_index"])
-        lengths[episode] = lengths.get(episode, 0) + 1
-    return list(lengths.values())
+    lengths = [int(rows) for rows in opened.meta.episodes["length"]]
+    for episode, end in enumerate(accumulate(lengths)):
+        assert int(opened[end - 1]["episode_index"]) == episode
+    assert len(opened) == sum(lengths)
+    return lengths
 
 
 @pytest.mark.timeout(400)

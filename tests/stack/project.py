@@ -15,7 +15,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SIM = ("core", "camera", "robot-sim", "reward", "recorder", "trainer", "sim")
 """The Dockerfile's targets that the sim profile runs."""
-FILES = ("--file", "docker-compose.yml", "--file", "tests/stack/often.yml")
 UID = os.getuid() or 1000
 """Containers never run as root, also where the tests do."""
 
@@ -28,11 +27,14 @@ class Project:
     data: Path
     port_base: int
     name: str
+    profile: str = "sim"
+    files: tuple[str, ...] = ("docker-compose.yml", "tests/stack/often.yml")
 
     def compose(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> str:
-        """`docker compose --profile sim ARGUMENTS`; what it printed."""
+        """`docker compose --profile PROFILE ARGUMENTS`; what it printed."""
+        files = [word for file in self.files for word in ("--file", file)]
         done = subprocess.run(
-            ["docker", "compose", *FILES, "--project-name", self.name, "--profile", "sim", *arguments],
+            ["docker", "compose", *files, "--project-name", self.name, "--profile", self.profile, *arguments],
             cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout_s,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
