@@ -22,12 +22,19 @@ def host_id() -> str:
     return path.read_text().strip() if path.exists() else f"node-{uuid.getnode():012x}"
 
 
-_boot: tuple[int, str] = (0, "")
+_boot = ""
+
+
+def _new_boot() -> None:
+    global _boot
+    _boot = uuid.uuid4().hex[:16]
+
+
+# Not at the first question: two threads that ask at once would each get an id of their own.
+_new_boot()
+os.register_at_fork(after_in_child=_new_boot)
 
 
 def boot_id() -> str:
     """A random id of this process; a forked child gets its own."""
-    global _boot
-    if _boot[0] != os.getpid():
-        _boot = (os.getpid(), uuid.uuid4().hex[:16])
-    return _boot[1]
+    return _boot

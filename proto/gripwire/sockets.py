@@ -18,19 +18,29 @@ from gripwire.topics import Endpoint
 
 _context: tuple[int, zmq.Context[zmq.Socket[bytes]] | None] = (0, None)
 _doorkeeper: curve.Doorkeeper | None = None
-_opening = threading.Lock()
+_opening = threading.RLock()
+"""Of two threads that are the first at once, one makes what both use."""
+
+
+def _after_fork() -> None:
+    global _opening
+    _opening = threading.RLock()  # a thread that is not in the child may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def context() -> zmq.Context[zmq.Socket[bytes]]:
     """This process's ZeroMQ context. A forked child gets a new one: contexts do not survive fork."""
     global _context
-    pid, existing = _context
-    if existing is None or pid != os.getpid() or existing.closed:
-        existing = zmq.Context()
-        # Without this, a process that ends hangs for as long as an unreachable peer has messages waiting.
-        existing.setsockopt(zmq.LINGER, 0)
-        _context = (os.getpid(), existing)
-    return existing
+    with _opening:
+        pid, existing = _context
+        if existing is None or pid != os.getpid() or existing.closed:
+            existing = zmq.Context()
+            # Without this, a process that ends hangs for as long as an unreachable peer has messages waiting.
+            existing.setsockopt(zmq.LINGER, 0)
+            _context = (os.getpid(), existing)
+        return existing
 
 
 def finish(timeout_s: float) -> None:
