@@ -29,7 +29,7 @@ def engine() -> Any:
         import docker
     except ImportError as e:
         raise UserError(
-            "Docker's Python SDK is not installed: `pip install 'gripwire[stack]'`, or use `docker compose`"
+            "Docker's Python SDK is not installed: `pip install docker`, or use `docker compose`"
         ) from e
     where = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     try:

@@ -190,9 +190,15 @@ def create(folder: Path, replace: bool = False) -> Keys:
 
 
 def allow(
-    keys: Keys, name: str, key: str | None, roles: tuple[Role, ...], host: str = "", replace: bool = False
+    keys: Keys,
+    name: str,
+    key: str | None,
+    roles: tuple[Role, ...] = (),
+    host: str = "",
+    replace: bool = False,
 ) -> Machine:
-    """Let a machine in. ``key`` None: one that is known gets these roles.
+    """Let a machine in. ``key`` None: one that is known gets these roles. Without roles one that is known
+    keeps its own, another one may watch.
 
     Raises:
         UserError: not a name or a key, one of them is taken, or the file cannot be read or written.
@@ -220,6 +226,7 @@ def allow(
             )
         if other := next((m.name for m in machines.values() if m.key == key and m.name != name), ""):
             raise UserError(f"that key is known here as {other}: allow {other}, or revoke it first")
+        roles = roles or (known.roles if known else ("watch",))
         ordered = tuple(role for role in ROLES if role in roles)
         machines[name] = Machine(name, key, ordered, host or (known.host if known else ""))
     return machines[name]

@@ -326,6 +326,8 @@ def run(name: str, settings: Settings, build: Callable[[Runtime], Service]) -> i
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # its terminal is closed; nohup ignores that
+        signal.signal(signal.SIGHUP, on_signal)
     heartbeat: Heartbeat | None = None
     service: Service | None = None
     code = EXIT_OK

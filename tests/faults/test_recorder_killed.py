@@ -15,7 +15,7 @@ from gripwire.messages import StartEpisode, StopEpisode
 from tests.faults import table
 from tests.recorder.rig import Bench, Rig, make_rigs, open_with_lerobot
 
-KILLS = 100 if table.IN_FULL else 3
+KILLS = 100 if table.IN_FULL else 2
 LONGEST_S = 9.0
 LOST_S = 1.0
 

@@ -114,7 +114,7 @@ def test_the_heart_beats_starting_while_setup_runs_and_ready_after_it(tiny: Tiny
     assert _end(process)[0] == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_service_in_order_with_exit_code_0(tiny: Tiny, beats, number: int) -> None:
     process = tiny()
     beats.state("ready")

@@ -160,14 +160,14 @@ class Bench:
 class Rig:
     """The recorder as a process, and what a client says to it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, hurried_log: Path | None = None) -> None:
         self.settings = settings
         self.datasets = settings.data / "datasets"
         self.process: Any = None  # a subprocess.Popen
         self.episode = Latest(settings.topics["episode"], EpisodeState)
         self.health = Latest(settings.topics["health/recorder"], Health)
         try:
-            self.start_process()
+            self.start_process(hurried_log)
         except BaseException:
             self.close()  # nobody else knows of it yet
             raise
@@ -297,11 +297,11 @@ def make_settings(data: Path, **recorder: Any) -> Settings:
 def make_rigs(data: Path) -> Iterator[Callable[..., tuple[Rig, Bench]]]:
     opened: list[Any] = []
 
-    def make(data: Path = data, **recorder: Any) -> tuple[Rig, Bench]:
+    def make(data: Path = data, hurried_log: Path | None = None, **recorder: Any) -> tuple[Rig, Bench]:
         settings = make_settings(data, **recorder)
         bench = Bench(settings)
         opened.append(bench)
-        rig = Rig(settings)
+        rig = Rig(settings, hurried_log)
         opened.append(rig)
         assert bench.camera.wait_for_subscriber(10) and bench.state.wait_for_subscriber(10)
         return rig, bench

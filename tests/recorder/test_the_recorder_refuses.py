@@ -234,10 +234,8 @@ def test_an_episode_stuck_on_a_full_disk_can_be_given_up(shared):
 def test_an_episode_that_cannot_be_saved_before_the_end_is_saved_by_the_next_recorder(
     rigs, tmp_path, open_with_lerobot
 ):
-    rig, _ = rigs()
-    rig.end()
     log = tmp_path / "log"
-    rig.start_process(hurried_log=log)
+    rig, _ = rigs(hurried_log=log)
     rig.record(0.3)
     rig.start(0.5)
     resource.prlimit(rig.worker(), resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))

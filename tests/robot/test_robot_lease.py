@@ -16,7 +16,9 @@ def test_goals_alone_take_the_arm_until_half_a_second_after_the_last(lease: Leas
     lease.admit("ada", 0.0)
     lease.goal("ada", ["gripper"], 0.0)
     assert lease.driver(0.4) == "ada"
-    with pytest.raises(UserError, match=r"^ada drives the arm for another 0\.1 s.*robot drive --force`"):
+    with pytest.raises(
+        UserError, match=r"^ada drives the arm for another 0\.1 s.*robot drive --by NAME --force`"
+    ):
         lease.admit("bob", 0.4)
     assert lease.driver(0.5) == ""
     lease.admit("bob", 0.5)

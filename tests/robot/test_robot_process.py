@@ -1,6 +1,7 @@
 """`gripwire robot run` as a process: rate, commands over the wire, signals, SIGKILL, bad input."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,22 @@ def ready(beat: Health) -> bool:
 def command(port_base: int, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run `gripwire robot WORDS` against the service."""
     return lambda *words: run_here(["robot", *words, "--port-base", str(port_base)], {}, capsys)
+
+
+def test_in_a_container_the_end_waits_for_the_guard_and_signals_get_through(
+    robot_process: Start, device: Any, health: Latest[Health]
+) -> None:
+    killed = robot_process("--in-container")
+    service = wait_for_health(health, ready).pid
+    assert service != killed.pid and all(device.torque.values())
+    os.kill(service, signal.SIGKILL)
+    assert killed.wait(DEADLINE_S) == 128 + signal.SIGKILL
+    assert not any(device.torque.values())
+    told = robot_process("--in-container")
+    wait_for_health(health, lambda beat: beat.pid != service and ready(beat))
+    told.send_signal(signal.SIGTERM)
+    assert told.wait(DEADLINE_S) == 0
+    assert not any(device.torque.values())
 
 
 def test_after_sigkill_a_new_service_takes_the_arm_up_answers_and_goes_to_rest_on_sigterm(

@@ -91,6 +91,15 @@ def test_a_machine_may_what_it_was_allowed_and_the_own_one_everything(own: Keys)
     assert own.roles(THIRD) == ()
 
 
+def test_a_known_machine_with_a_new_key_keeps_its_roles_unless_others_are_named(own: Keys) -> None:
+    keys.allow(own, "laptop", OTHER)
+    assert own.roles(OTHER) == ("watch",)
+    keys.allow(own, "laptop", None, ("watch", "train"), host="192.168.1.20")
+    machine = keys.allow(own, "laptop", THIRD, replace=True)
+    assert own.roles(THIRD) == ("watch", "train") and own.roles(OTHER) == ()
+    assert machine.host == "192.168.1.20"
+
+
 def test_the_list_is_read_again_when_it_changes_and_a_broken_one_lets_nobody_in(own: Keys) -> None:
     keys.allow(own, "laptop", OTHER, ("watch",))
     assert own.roles(OTHER) == ("watch",)

@@ -245,6 +245,17 @@ def test_a_killed_container_comes_back_healthy(up: Project, topics: Topics, name
     assert up.container(name).attrs["RestartCount"] >= 1
 
 
+def test_a_robot_service_that_is_killed_in_its_container_leaves_no_torque(
+    up: Project, topics: Topics
+) -> None:
+    before, container = works(topics, "robot"), up.container("robot-sim")
+    container.exec_run(["bash", "-c", f"kill -KILL {before.pid}"])  # it alone, as for its memory
+    reader = Latest(topics["health/robot"], Health)
+    wait_for(reader, lambda beat: beat.boot != before.boot and beat.state in ("ready", "degraded"), 180)
+    reader.close()
+    assert "died without a word: torque is off at all motors" in container.logs(tail=200).decode()
+
+
 def _health(project: Project, name: str) -> str:
     return str(project.container(name).attrs["State"]["Health"]["Status"])
 

@@ -82,7 +82,8 @@ def allow(
         ),
     ] = None,
     role: Annotated[
-        list[str] | None, typer.Option(help="watch (all have it), label, drive or train; give several.")
+        list[str] | None,
+        typer.Option(help="watch (all have it), label, drive or train; give several. As before by default."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Where its services are found from here, as in [hosts]; NAME by default.")
@@ -94,7 +95,7 @@ def allow(
 ) -> None:
     """Let a machine in, with these roles in place of those it had. Counts from now on, also in what runs."""
     own = _own(config, data)
-    machine = keys_.allow(own, name, key, _roles(role or ["watch"]), host, replace)
+    machine = keys_.allow(own, name, key, _roles(role or []), host, replace)
     if as_json:
         options.emit(_row(machine))
     else:
@@ -135,4 +136,4 @@ def _roles(given: list[str]) -> tuple[Role, ...]:
     words = [word for text in given for word in text.split(",")]
     if unknown := [word for word in words if word not in keys_.ROLES]:
         raise UserError(f"--role {unknown[0]}: there are {', '.join(keys_.ROLES)}")
-    return tuple(role for role in keys_.ROLES if role in words or role == "watch")
+    return tuple(role for role in keys_.ROLES if role in words or role == "watch") if words else ()

@@ -34,8 +34,10 @@ METRICS: dict[str, Spec] = {
     "service_info": _gauge("Versions of a running service; always 1.", "service", "gripwire", "python"),
     "service_uptime_seconds": _gauge("Since the service was started.", "service"),
     "service_loop_lag_seconds": _gauge("How late the loop's worst tick of the last second was.", "service"),
-    "service_rss_bytes": _gauge("Memory of the service's process.", "service"),
-    "service_cpu_ratio": _gauge("Processor time of the service's process: 1 is one core.", "service"),
+    "service_rss_bytes": _gauge("Memory of the service's process and those it started.", "service"),
+    "service_cpu_ratio": _gauge(
+        "Processor time of the service's process and those it started: 1 is one core.", "service"
+    ),
     "service_events": _counter("What the service counts since its start, by name.", "service", "event"),
     "refused": _counter("Messages and commands that the service refused.", "service", "kind"),
     # --- every topic, as this exporter receives it

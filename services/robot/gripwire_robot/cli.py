@@ -1,5 +1,6 @@
 """`gripwire robot`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,12 +34,24 @@ def run(
     takeover: Annotated[
         bool | None, typer.Option(help="Moving the leader by hand takes over from a policy.")
     ] = None,
+    in_container: Annotated[
+        bool,
+        typer.Option(
+            "--in-container",
+            help="End only after the guard that cuts torque: a container's end would end it too.",
+        ),
+    ] = False,
     replay: options.Replay = None,
 ) -> None:
     """Drive the arm until Ctrl+C; then it goes to its rest pose and its torque is cut."""
     from gripwire import service
     from gripwire.errors import UserError
 
+    if in_container:
+        from gripwire_robot.stay import stay
+
+        arguments = [word for word in sys.argv[1:] if word != "--in-container"]
+        raise typer.Exit(stay([sys.executable, "-m", "gripwire", *arguments]))
     if replay is not None:
         raise UserError(
             f"{replay} cannot be played to the robot service: it holds where the arm was, not what moved it "

@@ -166,5 +166,5 @@ class Lease:
         who = self.driver(now)
         return UserError(
             f"{who} drives the arm{left}: wait until it ends, stop it with `gripwire robot hold`, "
-            "or take the arm with `gripwire robot drive --force`"
+            "or take the arm with `gripwire robot drive --by NAME --force`"
         )
