@@ -315,6 +315,9 @@ class Gaps:
         return True
 
 
+_building = threading.Lock()
+
+
 class Reader[M: Message](ABC):
     """What both readers have in common: take a message, count what was refused and what was lost.
 
@@ -328,6 +331,8 @@ class Reader[M: Message](ABC):
         self.refusal = ""
         self.barred = ""
         self.gaps = Gaps()
+        with _building:  # not by two threads at the first message: older pydantics do not bear that
+            message.model_rebuild()
         self._model = message
         self._name = wire.subscription(topic.name)
 

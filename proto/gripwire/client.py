@@ -61,14 +61,12 @@ class RewardStream:
         self._fresh = threading.Condition()
         self._listeners: list[Callable[[], object]] = []
         self._stop = threading.Event()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reward stream", daemon=True)
+        reader = Queued(self._topic, Reward)
+        self._thread = threading.Thread(target=self._run, args=(reader,), name="reward stream", daemon=True)
         self._thread.start()
-        self._ready.wait()
 
-    def _run(self) -> None:
-        with Queued(self._topic, Reward) as reader:
-            self._ready.set()
+    def _run(self, reader: Queued[Reward]) -> None:
+        with reader:
             while not self._stop.is_set():
                 received = reader.receive(_POLL_S)
                 with self._fresh:

@@ -41,8 +41,7 @@ def save_an_episode(dataset: Path) -> None:
     staging = Staging(dataset)
     staging.prepare()
     write(staging.path, NEW | {"meta/info.json": info(2)})
-    assert not staging.changed_meanwhile()
-    staging.publish()
+    assert staging.publish()
 
 
 BEFORE, AFTER = OLD | {"meta/info.json": info(1)}, OLD | NEW | {"meta/info.json": info(2)}
@@ -103,9 +102,32 @@ def test_a_file_put_beside_the_data_while_an_episode_is_saved_is_kept(dataset):
     staging.prepare()
     write(staging.path, NEW | {"meta/info.json": info(2)})
     write(dataset, {"labels.json": "mine"})
-    assert not staging.changed_meanwhile()
-    staging.publish()
+    assert staging.publish()
     assert read(dataset) == AFTER | {"labels.json": "mine"}
+
+
+def test_what_someone_else_has_written_while_the_copy_was_brought_to_the_disk_stays(dataset, monkeypatch):
+    staging = Staging(dataset)
+    staging.prepare()
+    write(staging.path, NEW | {"meta/info.json": info(2)})
+    theirs = {path: "theirs" for path in NEW} | {"meta/info.json": info(7)}
+    monkeypatch.setattr(staging, "_sync", lambda: write(dataset, theirs))
+    assert not staging.publish()
+    assert read(dataset) == OLD | theirs
+
+
+def test_what_another_recorder_is_saving_on_a_shared_disk_is_left_alone(tmp_path):
+    disk, data = tmp_path / "disk", tmp_path / "data"
+    write(disk / "ours", BEFORE)
+    data.mkdir()
+    (data / "ours").symlink_to(disk / "ours")
+    for name in (f".ours.7{store._ASIDE}", f".theirs.8{store._ASIDE}", f".theirs{store._OLD}"):
+        write(disk / name, BEFORE)
+    kept = Store(data)
+    kept.recover()
+    kept.close()
+    left = sorted(path.name for path in disk.iterdir())
+    assert left == [f".theirs.8{store._ASIDE}", f".theirs{store._OLD}", "ours"]
 
 
 def test_a_dataset_on_another_disk_stays_a_link(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from gripwire import clock
 from gripwire.errors import UserError
-from gripwire.messages import DiscardEpisode, StartEpisode, StopEpisode
+from gripwire.messages import DiscardEpisode, MarkEpisode, StartEpisode, StopEpisode
 from tests.helpers import until
 
 
@@ -225,6 +225,7 @@ def test_an_episode_stuck_on_a_full_disk_can_be_given_up(shared):
     rig.ask(StopEpisode())
     rig.until(lambda e: e.state == "saving" and "is full" in e.problem)
     assert "thrown away" in rig.ask(DiscardEpisode())
+    assert list((rig.settings.data / "journals").glob("*.mcap")) == []  # also should it be killed now
     assert rig.until(lambda e: e.state == "idle").saved == saved
     assert list((rig.settings.data / "journals").iterdir()) == []
     resource.prlimit(worker, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -241,9 +242,13 @@ def test_an_episode_that_cannot_be_saved_before_the_end_is_saved_by_the_next_rec
     resource.prlimit(rig.worker(), resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
     rig.ask(StopEpisode())
     rig.until(lambda e: e.state == "saving" and "is full" in e.problem)
+    assert "episode 1 of dataset `grasps` is not to be used" in rig.ask(MarkEpisode(reject=True, by="ada"))
     rig.end()
     left = [line for line in log.read_text().splitlines() if "is not saved yet" in line]
     assert len(left) == 1 and "the next recorder makes it of" in left[0]
     rig.start_process()
     assert rig.until(lambda e: e.state == "idle" and e.saved == 1).rows >= 4
     assert len(open_with_lerobot(rig.datasets / "grasps").lengths) == 2
+    (said,) = map(json.loads, (rig.settings.data / "labels/grasps.verdicts.jsonl").read_text().splitlines())
+    assert (said["episode"], said["reject"], said["by"]) == (1, True, "ada")
+    assert list((rig.settings.data / "journals").iterdir()) == []

@@ -1,6 +1,7 @@
 """A consumer holds the model: offers wait, are named, and serve when it lets go. Shadows are compared."""
 
 import json
+import threading
 import time
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from gripwire import clock
 from gripwire.errors import UserError
-from gripwire.messages import Freeze, Offer, Override, Rollback, Thaw
+from gripwire.messages import Command, Freeze, Offer, Override, Rollback, Thaw
 from gripwire.settings import _Value
 from gripwire_reward.keeper import Lease
 from tests.reward import tiny
@@ -65,6 +66,40 @@ def test_rollback_and_overrides_need_force_while_it_is_held(bench: Bench) -> Non
     assert bench.state("rolled_back", first).frozen_by == "run 3"
     bench.ask(Override(threshold=0.9, force=True))
     bench.until(lambda: bench.service._serving.state.epoch == 4)
+
+
+@pytest.mark.parametrize("command", [Rollback(), Override(threshold=0.9)], ids=["rollback", "override"])
+def test_a_hold_that_was_confirmed_stops_what_was_asked_for_before_and_not_done_yet(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    _, second = bench.serve(), bench.serve(gain=9.0)
+    keeper, go_on = bench.service._serving.keeper, threading.Event()
+    carry_out = keeper._carry_out
+    monkeypatch.setattr(keeper, "_carry_out", lambda request: (go_on.wait(10), carry_out(request)))
+    bench.ask(command)
+    assert f"{second}, epoch 2, is held by run 3" in bench.ask(Freeze(by="run 3"))
+    go_on.set()
+    assert "run 3 holds the model by now" in bench.state("refused").reason
+    now = bench.verdict(bench.send(True))
+    assert (now.model, now.epoch) == (second, 2)
+
+
+def test_a_hold_right_after_a_release_is_remembered_as_well(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.serve()
+    bench.ask(Freeze(by="run 3", lease_s=60))
+    file = bench.settings.data / "runs/reward/serving.json"
+    bench.until(lambda: json.loads(file.read_text())["lease"])
+    keeper, go_on = bench.service._serving.keeper, threading.Event()
+    carry_out = keeper._carry_out
+    monkeypatch.setattr(keeper, "_carry_out", lambda request: (go_on.wait(10), carry_out(request)))
+    bench.ask(Thaw(by="run 3"))
+    bench.ask(Freeze(by="run 3", lease_s=60))
+    go_on.set()
+    bench.stop()  # what was asked for is carried out before it ends
+    assert json.loads(file.read_text())["lease"]["by"] == "run 3"
+    bench.start()
 
 
 def test_hold_waiting_bundle_and_epoch_survive_a_restart(bench: Bench) -> None:

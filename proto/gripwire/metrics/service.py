@@ -1,5 +1,6 @@
 """The exporter: listens to the whole bus, and answers scrapes from another thread."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -61,7 +62,7 @@ class Exporter:
     def update(self) -> None:
         """Take in what arrives, and tell those who scrape what is known now."""
         assert self._survey
-        self._runtime.stopping.wait(_BATCH_S)
+        time.sleep(_BATCH_S)  # not on `stopping`, which a signal sets in this very thread
         for topic, received in self._survey.listen(0.002):
             if topic == "reward":
                 self._note(received)

@@ -51,7 +51,7 @@ class Jobs:
                 log.warning("%s is set aside: %s", journal.set_aside(path, str(e)), e)
                 continue
             log.warning("an episode of dataset `%s` is recovered from %s", opening.dataset, path.name)
-            job = Job(path, dataset, opening, recovered=True)
+            job = Job(path, dataset, opening, recovered=True, late_verdicts=verdicts.noted(path))
             self._jobs.append(job)
             self._saver.submit(job, growing=False)
 
@@ -117,6 +117,7 @@ class Jobs:
         for job in self.waiting:
             if job.stuck:
                 self._saver.discard(job)
+                journal.remove(job.journal)  # or the next recorder would save it, if this one ends at once
                 return True
         return False
 
@@ -130,9 +131,14 @@ class Jobs:
         if job is None or job.discarded or job.failed:
             raise UserError("there is no episode to be marked: this recorder has not recorded one")
         given = verdicts.verdict(command)
-        job.late_verdicts.append(given)
         if job.done:
             verdicts.keep(self._labels, job.name, job.episode, given)
+        else:
+            try:
+                verdicts.note(job.journal, given)
+            except OSError as e:  # it stays here; only this recorder's death would lose it
+                log.warning("the verdict is not on the disk yet: %s", e.strerror)
+        job.late_verdicts.append(given)
         return f"episode {job.episode} of dataset `{job.name}`"
 
     def note(self, label: Label) -> None:
@@ -176,6 +182,8 @@ class Jobs:
             log.info("episode %d of %s is saved: %d rows%s", job.episode, job.name, job.saved_rows, how)
             for given in job.late_verdicts:
                 verdicts.keep(self._labels, job.name, job.episode, given)
+        if job.saved_rows or job.discarded:
+            verdicts.forget(job.journal)
         if not job.discarded:
             self._runtime.problem("save", job.failed)
             self.lost = job.failed

@@ -91,7 +91,8 @@ class Saver:
             process_group=0,
         )  # fmt: skip
         args = (self._generation, self._process.stdout)
-        threading.Thread(target=self._listen, args=args, name="worker reports", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=args, name="worker reports", daemon=True)
+        self._listener.start()
 
     def _listen(self, generation: int, lines: Any) -> None:
         for line in lines:
@@ -201,5 +202,6 @@ class Saver:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._listener.join(1.0)  # its last words are in the queue
         while not self._reports.empty():
             self.poll()

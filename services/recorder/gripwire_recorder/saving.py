@@ -170,10 +170,8 @@ def _attempt(
         rows = writer.finish(summary | {"unreadable": writer.unreadable, "journal": path.name})
         saved = Saved(writer.episode, rows, summary, source.damaged)
         writer = None  # closed: nothing to abandon
-        if staging.changed_meanwhile():
-            return None
-        staging.publish()
-        return saved
+        tick(rows)  # the last moment to throw it away
+        return saved if staging.publish() else None
     finally:
         source.close()
         if writer is not None:

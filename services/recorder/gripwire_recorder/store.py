@@ -125,17 +125,23 @@ class Store:
     def recover(self) -> list[str]:
         """Undo what a killed recorder left half-done; what was done, in words."""
         done = []
-        linked = {path.resolve().parent for path in self.root.iterdir() if path.is_symlink()}
-        for folder in (self.root, *(linked - {self.root})):
+        linked = {path.resolve() for path in self.root.iterdir() if path.is_symlink()}
+        folders = {self.root} | {path.parent for path in linked}
+        for folder in sorted(folders):
             for old in sorted(folder.glob(f".*{_OLD}")):
                 # Only where folders cannot be exchanged in one step: the dataset may be between two names.
                 path = folder / old.name.removeprefix(".").removesuffix(_OLD)
+                if folder != self.root and path not in linked:
+                    continue  # what else is in that folder may be another recorder's
                 if path.exists():
                     shutil.rmtree(old, ignore_errors=True)
                 else:
                     os.rename(old, path)
                     done.append(f"dataset {path.name} put back in its place")
             for aside in sorted(folder.glob(f".*{_ASIDE}")):
+                name, _, _ = aside.name.removeprefix(".").removesuffix(_ASIDE).rpartition(".")
+                if folder != self.root and folder / name not in linked:
+                    continue
                 shutil.rmtree(aside, ignore_errors=True)
                 done.append(f"{aside.name} removed: an episode whose saving was cut short")
         return done
@@ -170,9 +176,14 @@ class Staging:
             if path.parts[0] in ("data", "videos", "meta")
         )
 
-    def publish(self) -> None:
-        """Make the copy the dataset, durably. What others have put beside LeRobot's files is carried over."""
-        self._sync()
+    def publish(self) -> bool:
+        """Make the copy the dataset, durably; False: someone else wrote to it since the copy was taken.
+
+        What others have put beside LeRobot's files is carried over.
+        """
+        self._sync()  # takes long on a busy disk, so it comes before the look
+        if self.changed_meanwhile():
+            return False
         if self.is_new:
             os.rename(self.path, self.dataset)
         else:
@@ -183,6 +194,7 @@ class Staging:
             _exchange(self.path, self.dataset)
         fsync_dir(self.dataset.parent)
         self.discard()
+        return True
 
     def _sync(self) -> None:
         for folder, _, files in os.walk(self.path):

@@ -46,6 +46,34 @@ def keep(labels: Path, dataset: str, episode: int, given: dict[str, Any]) -> Non
         os.fsync(file.fileno())
 
 
+def note(journal: Path, given: dict[str, Any]) -> None:
+    """Append a verdict about an episode that is not saved yet beside its journal, durably."""
+    with open(_beside(journal), "a") as file:
+        file.write(json.dumps(given) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def noted(journal: Path) -> list[dict[str, Any]]:
+    """The verdicts beside a journal; a line that was cut off by the recorder's death is none."""
+    said = []
+    try:
+        for line in _beside(journal).read_text().splitlines():
+            said.append(json.loads(line))
+    except (OSError, ValueError):
+        pass
+    return said
+
+
+def forget(journal: Path) -> None:
+    """The verdicts beside a journal are kept elsewhere, or of no use any more."""
+    _beside(journal).unlink(missing_ok=True)
+
+
+def _beside(journal: Path) -> Path:
+    return journal.with_suffix(".verdicts.jsonl")
+
+
 def label_file(dataset: Path, labels: Path, out: Path) -> tuple[int, list[int]]:
     """Write ``out``, a label file of a recorded dataset, from the verdicts given while it was recorded.
 

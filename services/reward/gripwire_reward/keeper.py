@@ -75,6 +75,8 @@ class _Request:
     kind: Literal["restore", "swap", "rollback", "override", "remember"]
     bundle: str = ""
     changes: dict[str, Any] = field(default_factory=dict)
+    force: bool = False
+    """Whoever holds the model by the time that it is carried out."""
 
 
 class Keeper:
@@ -100,11 +102,11 @@ class Keeper:
         self._holding = threading.Lock()  # between looking at the lease and committing to a model
         self.shadow: Shadow | None = None
         self.state = _read(state_file)
-        self.lease = self.state.lease
+        self.lease = self._noted = self.state.lease  # the one in force, and the last to be written down
         self._thread = threading.Thread(target=self._run, name="model keeper", daemon=True)
         self._thread.start()
         if self.state.serving and self.state.applied != self._applied(self.state.overrides):
-            self._requests.put(_Request("override", changes=self.state.overrides))
+            self._requests.put(_Request("override", changes=self.state.overrides, force=True))
         if self.state.serving:
             self._requests.put(_Request("restore", self.state.serving))
 
@@ -114,13 +116,14 @@ class Keeper:
         """Make this bundle ready and serve it."""
         self._requests.put(_Request("swap", bundle))
 
-    def rollback(self) -> None:
-        """Return to the bundle that served before, whoever holds the model."""
-        self._requests.put(_Request("rollback"))
+    def rollback(self, force: bool) -> None:
+        """Return to the bundle that served before; refused if the model is held by then, unless ``force``."""
+        self._requests.put(_Request("rollback", force=force))
 
-    def override(self, overrides: Overrides) -> None:
-        """Decide by these from now on, besides the settings'. They begin a new epoch."""
-        self._requests.put(_Request("override", changes=dict(overrides)))
+    def override(self, overrides: Overrides, force: bool) -> None:
+        """Decide by these from now on, besides the settings'. They begin a new epoch. Refused if the model is
+        held by then, unless ``force``."""
+        self._requests.put(_Request("override", changes=dict(overrides), force=force))
 
     def hold(self, by: str, lease_s: float) -> None:
         """Hold the model for ``by``.
@@ -137,10 +140,10 @@ class Keeper:
                 )
             until = clock.monotonic_ns() + int(lease_s * 1e9)
             self.lease = Lease(by=by, until=until, host=clock.host_id())
-        known = self.state.lease
+        known = self._noted
         # A renewal is written down only when the one on the disk is half over: not every one needs a sync.
         if known is None or known.by != by or not lease_s / 2 < known.left_s <= lease_s:
-            self._requests.put(_Request("remember", changes={"lease": self.lease}))
+            self._note(self.lease)
 
     def release(self, by: str, force: bool) -> None:
         """Let go of the model.
@@ -154,7 +157,11 @@ class Keeper:
                 f"the model is held by {held.by}, not by {by or 'you'}; --force lets go all the same"
             )
         self.lease = None
-        self._requests.put(_Request("remember", changes={"lease": None}))
+        self._note(None)
+
+    def _note(self, lease: Lease | None) -> None:
+        self._noted = lease
+        self._requests.put(_Request("remember", changes={"lease": lease}))
 
     @property
     def held(self) -> Lease | None:
@@ -213,7 +220,9 @@ class Keeper:
             changes: Overrides = request.changes
             if self._serving:  # it may be another one than when it was asked for
                 overridden(self._serving.bundle.manifest.decision, self._applied(changes))
-            self._remember(overrides=changes, applied=self._applied(changes), epoch=self.state.epoch + 1)
+            with self._holding:
+                self._refuse_if_held(request)
+                self._remember(overrides=changes, applied=self._applied(changes), epoch=self.state.epoch + 1)
             event: Literal["serving", "none"] = "serving" if self.state.serving else "none"
             reason = "the decision rule was changed"
             self._outcomes.put(Outcome(event, self.state.serving, self.state, reason=reason))
@@ -223,7 +232,10 @@ class Keeper:
         elif request.kind == "rollback":
             if not wanted:
                 raise UserError("there is no earlier bundle to return to")
-            self._commit("rolled_back", self._ready(wanted), Comparison())
+            scorer = self._ready(wanted)
+            with self._holding:
+                self._refuse_if_held(request)
+                self._commit("rolled_back", scorer, Comparison())
         else:
             self._swap(wanted)
 
@@ -246,6 +258,12 @@ class Keeper:
         with self._holding:
             if not self._wait_if_held(wanted):
                 self._commit("serving", scorer, comparison)
+
+    def _refuse_if_held(self, request: _Request) -> None:
+        if (held := self.held) and not request.force:
+            raise UserError(
+                f"{held.by} holds the model by now: a hold came before the {request.kind} was done"
+            )
 
     def _wait_if_held(self, wanted: str) -> bool:
         if (held := self.held) is None:

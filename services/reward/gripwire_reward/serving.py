@@ -130,7 +130,7 @@ class Serving:
         self._refuse_while_held("rolled back", command.force)
         if not self.state.previous:
             raise UserError("there is no earlier bundle to return to")
-        self.keeper.rollback()
+        self.keeper.rollback(command.force)
         return Done(text=f"returning to {self.state.previous}")
 
     def _freeze(self, command: Freeze) -> Reply:
@@ -158,7 +158,7 @@ class Serving:
         changes = ({} if command.clear else self.state.overrides) | asked
         rule = self.scorer.bundle.manifest.decision if self.scorer else DecisionRule()
         overridden(rule, self._settings.overrides() | changes)  # or refuse
-        self.keeper.override(changes)
+        self.keeper.override(changes, command.force)
         return Done(text="from the next frame on; every reward shows it")
 
     def _refuse_while_held(self, what: str, force: bool) -> None:

@@ -41,7 +41,7 @@ def rest(arm: Arm, settings: Robot, pursuit: Pursuit, tell: Telling, beat: Calla
         tell.action(pursuit.goal)
         beat()
         keeper.tick()
-        hurry.wait(keeper.remaining())
+        time.sleep(keeper.remaining())  # not on `hurry`, which a signal sets in this very thread
 
 
 def cut(arm: Arm) -> bool:

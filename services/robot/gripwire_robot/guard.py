@@ -70,15 +70,18 @@ def watch(seconds: float) -> str:
 def cut(port: str, hung: bool, say: "Say") -> bool:
     """Cut torque at every motor, in rounds, until each has acknowledged it; whether all have.
 
-    At first whoever has the port's lock is the service that dies or hangs: the pipe ends a moment before the
-    kernel takes the lock away. Later it is a new one, which takes a second to start.
+    Whoever has the port's lock at first is the service that dies: the pipe ends a moment before the kernel
+    takes the lock away. Later it is a new one, which is in charge. One that hangs is not asked.
     """
     left, began, told = list(MOTORS), time.monotonic(), ""
     while left and time.monotonic() - began < GIVE_UP_S:
         try:
-            with _open(port, respect=not hung and time.monotonic() - began > DYING_S) as line:
+            with _open(port, respect=not hung) as line:
                 left = _round(line, left)
         except BlockingIOError:
+            if time.monotonic() - began < DYING_S:
+                time.sleep(ANSWER_S / 5)
+                continue
             say("a robot service has taken the arm up again: it is in charge")
             return True
         except (OSError, serial.SerialException) as e:

@@ -65,6 +65,12 @@ class Demo:
         if self.stopped.is_set():
             raise KeyboardInterrupt
 
+    def _pause(self, seconds: float) -> None:
+        """Not by waiting for `stopped`: a signal sets that in this very thread."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.stopped.is_set():
+            time.sleep(min(left, 0.1))
+
     def _await_ready(self, stack: Stack | Running, services: set[str], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while waiting := stack.waiting_for(services):
@@ -74,7 +80,7 @@ class Demo:
                     f"{', '.join(waiting)} not ready after {timeout_s:.0f} s; see the logs in {stack.log_dir}"
                 )
             self.screen.show(f"waiting for {', '.join(waiting)}")
-            self.stopped.wait(0.1)
+            self._pause(0.1)
 
     def _record(self, bench: Recording) -> None:
         episodes = self.to_record
@@ -139,7 +145,7 @@ class Demo:
             deadline = time.monotonic() + 30
             while time.monotonic() < deadline and not self.swapped_at:
                 self._check()
-                self.stopped.wait(0.02)
+                self._pause(0.02)
                 refusals = [m.reason for m in witness.record.models if m.event == "refused"]
                 if refusals:
                     raise UserError(f"the reward service refused the bundle: {refusals[-1]}")
@@ -149,7 +155,7 @@ class Demo:
             if not self.swapped_at:
                 raise UserError(f"the reward service does not serve {self.bundle}; see its log")
             self.screen.show(f"serving since epoch {self.epoch}", 1)
-            self.stopped.wait(AROUND_SWAP_NS / 1e9 + 0.3)  # the gap is measured over this much on both sides
+            self._pause(AROUND_SWAP_NS / 1e9 + 0.3)  # the gap is measured over this much on both sides
 
     def _fresh(self, bench: Recording, witness: Witness) -> list[tuple[plan.Planned, int, int]]:
         """Play the fresh episodes; each with the time it began and ended."""
@@ -163,7 +169,7 @@ class Demo:
                 spans.append((planned, *bench.play(planned)))
             witness.keep_pictures = False
             self.screen.show(f"{len(episodes)} episodes{_again(bench.repeated - before)}", len(episodes))
-            self.stopped.wait(0.3)  # rewards of the last frames are on their way
+            self._pause(0.3)  # rewards of the last frames are on their way
         return spans
 
     def _judge(
