@@ -20,7 +20,7 @@ from gripwire.errors import UserError
 from gripwire.messages import JOINTS, Goal, Health, Hold, RobotState
 from gripwire.topics import Topics
 from tests.faults import table
-from tests.helpers import ending, wait_for
+from tests.helpers import ending, until, wait_for
 from tests.robot.conftest import Device
 
 FULL = table.IN_FULL
@@ -247,6 +247,22 @@ def test_a_guard_that_dies_is_missed_and_replaced(
     began = time.monotonic()
     process.send_signal(signal.SIGKILL)
     assert off_after(device, began) < PROMISED_S
+
+
+@pytest.mark.timeout(120)
+def test_a_guard_that_comes_too_late_leaves_the_arm_to_the_service_that_has_taken_it_up(
+    device: Device, start: Start
+) -> None:
+    process = start()
+    guard = guard_of(process.pid)
+    os.kill(guard, signal.SIGSTOP)  # as on a machine that swaps
+    process.kill()
+    process.wait()
+    start()
+    device.off_at.clear()
+    os.kill(guard, signal.SIGCONT)
+    until(lambda: "and another has the arm by now" in log_of(device), "the late guard gives way")
+    assert not device.off_at and all(device.torque.values())
 
 
 @pytest.mark.timeout(120)

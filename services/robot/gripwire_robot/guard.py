@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Iterator
 
 import serial
 
@@ -67,8 +68,9 @@ def watch(seconds: float) -> str:
         patience = None if data.endswith(WAIT) else seconds
 
 
-def cut(port: str, hung: bool, say: "Say") -> bool:
-    """Cut torque at every motor, in rounds, until each has acknowledged it; whether all have.
+def cut(port: str, hung: bool, say: "Say") -> bool | None:
+    """Cut torque at every motor, in rounds, until each has acknowledged it; whether all have. None: another
+    service has the arm, and nothing was done.
 
     Whoever has the port's lock at first is the service that dies: the pipe ends a moment before the kernel
     takes the lock away. Later it is a new one, which is in charge. One that hangs is not asked.
@@ -82,8 +84,7 @@ def cut(port: str, hung: bool, say: "Say") -> bool:
             if time.monotonic() - began < DYING_S:
                 time.sleep(ANSWER_S / 5)
                 continue
-            say("a robot service has taken the arm up again: it is in charge")
-            return True
+            return None
         except (OSError, serial.SerialException) as e:
             if str(e) != told:
                 say(f"the arm's port {port} cannot be used ({e}); trying again")
@@ -93,22 +94,27 @@ def cut(port: str, hung: bool, say: "Say") -> bool:
     return not left
 
 
-def _open(port: str, respect: bool) -> serial.Serial:
-    """The port; ``respect`` the lock of another service.
+@contextlib.contextmanager
+def _open(port: str, respect: bool) -> Iterator[serial.Serial]:
+    """The port; ``respect`` the lock of another service, which is not disturbed by being asked for it: opened
+    as a serial port, the line would be flushed.
 
     Raises:
         BlockingIOError: another has it.
     """
-    line = serial.Serial(port, BAUD, timeout=ANSWER_S, write_timeout=0.1)
-    if respect:
-        try:
-            fcntl.flock(line.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            line.close()
-            if e.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise BlockingIOError from e
-            raise
-    return line
+    lock = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        if respect:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                if e.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise BlockingIOError from e
+                raise
+        with serial.Serial(port, BAUD, timeout=ANSWER_S, write_timeout=0.1) as line:
+            yield line
+    finally:
+        os.close(lock)
 
 
 def _round(line: serial.Serial, left: list[int]) -> list[int]:
@@ -161,7 +167,9 @@ def main(port: str, seconds: float, style: str) -> int:
     began, say = time.monotonic(), Say(style)
     everywhere = cut(port, why.startswith("has not"), say)
     took = f"{1000 * (time.monotonic() - began):.0f} ms"
-    if everywhere:
+    if everywhere is None:
+        say(f"the robot service {why}, and another has the arm by now: it is in charge")
+    elif everywhere:
         say(f"the robot service {why}: torque is off at all motors, after {took}")
     else:
         say(f"the robot service {why}, and not every motor acknowledged: switch the arm's power off", "error")
