@@ -18,9 +18,9 @@ demo: install ## the whole line on the virtual bench, with a report at the end; 
 RERUNS ?= 2
 
 test: install ## the tests
-	@$(BIN)/python -m pytest --reruns $(RERUNS) -n 4 --dist loadfile --ignore=tests/faults --ignore=tests/e2e \
+	@$(BIN)/python -m pytest --reruns $(RERUNS) -n 3 --dist loadfile --ignore=tests/faults --ignore=tests/e2e \
 		--ignore=tests/stack --ignore=tests/lerobot/test_lerobot_tools.py $(TESTS)
-	@$(BIN)/python -m pytest --reruns $(RERUNS) -n 2 --dist loadgroup tests/faults $(TESTS) # these look at the clock
+	@$(BIN)/python -m pytest --reruns $(RERUNS) tests/faults $(TESTS) # these look at the clock: nothing beside them
 
 e2e: install ## the demo in small, and what it leaves behind; LeRobot's own tools on the bench
 	@$(BIN)/python -m pytest --reruns $(RERUNS) tests/e2e tests/lerobot/test_lerobot_tools.py $(TESTS)

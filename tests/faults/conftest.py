@@ -35,15 +35,8 @@ GROWTH_MIB = 20.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share the running stack come last, the others look at the clock. Where two processes share
-    the tests (`make test`), one has all of that stack, and no file is torn apart."""
-    items.sort(key=_is_of_the_stack)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("stack" if _is_of_the_stack(item) else item.path.stem))
-
-
-def _is_of_the_stack(item: pytest.Item) -> bool:
-    return "running" in getattr(item, "fixturenames", ())
+    """Tests that share the running stack come last: the others look at the clock, nothing beside them."""
+    items.sort(key=lambda item: "running" in getattr(item, "fixturenames", ()))
 
 
 @dataclass
