@@ -26,7 +26,7 @@ e2e: install ## the demo in small, and what it leaves behind; LeRobot's own tool
 	@$(BIN)/python -m pytest --reruns $(RERUNS) tests/e2e tests/lerobot/test_lerobot_tools.py $(TESTS)
 
 stack: install ## images and containers: builds all of the sim profile and runs it, where an engine can run
-	@$(BIN)/python -m pytest -rs tests/stack $(TESTS)
+	@$(BIN)/python -m pytest -rs --reruns $(RERUNS) tests/stack $(TESTS)
 
 faults: install ## the fault tests with their full counts
 	@FAULTS_IN_FULL=1 $(BIN)/python -m pytest tests/faults $(TESTS)
