@@ -126,13 +126,17 @@ class Store:
         """Undo what a killed recorder left half-done; what was done, in words."""
         done = []
         linked = {path.resolve() for path in self.root.iterdir() if path.is_symlink()}
-        folders = {self.root} | {path.parent for path in linked}
-        for folder in sorted(folders):
+
+        def ours(path: Path) -> bool:
+            """What else is in a folder on another disk may be another recorder's."""
+            return path.parent == self.root or path in linked
+
+        for folder in sorted({self.root} | {path.parent for path in linked}):
             for old in sorted(folder.glob(f".*{_OLD}")):
                 # Only where folders cannot be exchanged in one step: the dataset may be between two names.
                 path = folder / old.name.removeprefix(".").removesuffix(_OLD)
-                if folder != self.root and path not in linked:
-                    continue  # what else is in that folder may be another recorder's
+                if not ours(path):
+                    continue
                 if path.exists():
                     shutil.rmtree(old, ignore_errors=True)
                 else:
@@ -140,7 +144,7 @@ class Store:
                     done.append(f"dataset {path.name} put back in its place")
             for aside in sorted(folder.glob(f".*{_ASIDE}")):
                 name, _, _ = aside.name.removeprefix(".").removesuffix(_ASIDE).rpartition(".")
-                if folder != self.root and folder / name not in linked:
+                if not ours(folder / name):
                     continue
                 shutil.rmtree(aside, ignore_errors=True)
                 done.append(f"{aside.name} removed: an episode whose saving was cut short")

@@ -40,18 +40,12 @@ def file_of(labels: Path, dataset: str) -> Path:
 def keep(labels: Path, dataset: str, episode: int, given: dict[str, Any]) -> None:
     """Append a verdict about a saved episode, durably."""
     make_folder(labels)
-    with open(file_of(labels, dataset), "a") as file:
-        file.write(json.dumps({"episode": episode, **given}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    _append(file_of(labels, dataset), {"episode": episode, **given})
 
 
 def note(journal: Path, given: dict[str, Any]) -> None:
     """Append a verdict about an episode that is not saved yet beside its journal, durably."""
-    with open(_beside(journal), "a") as file:
-        file.write(json.dumps(given) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    _append(_beside(journal), given)
 
 
 def noted(journal: Path) -> list[dict[str, Any]]:
@@ -68,6 +62,13 @@ def noted(journal: Path) -> list[dict[str, Any]]:
 def forget(journal: Path) -> None:
     """The verdicts beside a journal are kept elsewhere, or of no use any more."""
     _beside(journal).unlink(missing_ok=True)
+
+
+def _append(file: Path, said: dict[str, Any]) -> None:
+    with open(file, "a") as lines:
+        lines.write(json.dumps(said) + "\n")
+        lines.flush()
+        os.fsync(lines.fileno())
 
 
 def _beside(journal: Path) -> Path:

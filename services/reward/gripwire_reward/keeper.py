@@ -206,6 +206,8 @@ class Keeper:
             self._refuse(request, wanted, f"{type(e).__name__}: {e}")
 
     def _refuse(self, request: _Request, wanted: str, reason: str) -> None:
+        if request.kind == "remember":
+            self._noted = self.state.lease  # it was not: the next renewal tries again
         if request.kind == "swap" and wanted == self.state.waiting:  # or it would be tried for ever
             try:
                 self._remember(waiting="")
