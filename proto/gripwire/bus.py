@@ -8,7 +8,6 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Self
 import zmq
 
 from gripwire import clock, curve, sockets, wire
+from gripwire.audience import Audience
 from gripwire.messages import Message
 from gripwire.topics import Topic
 
@@ -39,13 +39,6 @@ class Received[M: Message]:
         return (clock.monotonic_ns() - (self.message.t_capture if same else self.t_receive)) / 1e6
 
 
-_EVENTS_AT_ONCE = 100
-"""Subscriptions that are looked at before the next message goes out: well below a millisecond."""
-_MUCH, _PATIENCE_S = 100, 10.0
-"""So many subscriptions of one connection within that time are too many. One socket that reads all topics has
-some twenty, since it subscribes to each at every endpoint."""
-
-
 class Publisher[M: Message]:
     """Binds a topic's port and publishes on it.
 
@@ -59,25 +52,17 @@ class Publisher[M: Message]:
         self.topic = topic
         self.sent = 0
         self._lock = threading.Lock()  # a socket used by two threads at once aborts the process
-        self.refused = 0
         self._last: list[wire.Buffer] | None = None
-        self._subscribers = 0
-        self._said: Counter[int] = Counter()  # by connection
-        self._patient_until = 0.0
-        self._keys = topic.binds.keys
-        self._peers: dict[int, str] = {}  # connection -> public key of who reads
-        self._let_in: object = None
-        # XPUB shows subscriptions as they arrive: a latched topic answers them, and `wait_for_subscriber`
-        # needs no sleep. VERBOSE, or a second subscriber to the same topic would go unseen.
-        self._socket = sockets.context().socket(zmq.XPUB)
-        self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
-        self._socket.setsockopt(zmq.SNDHWM, topic.depth)  # set before bind: later it would do nothing
-        self._socket.setsockopt(zmq.MAXMSGSIZE, 1024)  # all that readers send is subscriptions
-        # Between the kernel and us ZeroMQ takes in all that is there, without a limit, for as long as its own
-        # thread brings more: that must be a trickle, and little of it be left when we hang up on somebody.
-        self._socket.setsockopt(zmq.RCVHWM, 10)
-        self._socket.setsockopt(zmq.RCVBUF, 8192)
-        sockets.bind(self._socket, topic.binds, f"topic `{topic.name}`")
+        # It shows subscriptions as they arrive: a latched topic answers them, and `wait_for_subscriber`
+        # needs no sleep.
+        name = wire.subscription(topic.name)
+        self._audience = Audience(name, topic.binds, topic.depth, f"topic `{topic.name}`")
+        self._socket = self._audience.socket
+
+    @property
+    def refused(self) -> int:
+        """What came that is no subscription to this topic, and readers that were hung up on for a flood."""
+        return self._audience.refused
 
     def publish(self, message: M, payload: wire.Buffer | None = None) -> M:
         """Send; a full queue drops this message for the reader that is behind, never blocks."""
@@ -100,7 +85,7 @@ class Publisher[M: Message]:
             self._send(message, payload)
 
     def _send(self, message: M, payload: wire.Buffer | None) -> None:
-        self._cut_revoked()
+        self._audience.cut_revoked()
         parts = wire.encode(self.topic.name, message, payload)
         large = payload is not None and memoryview(payload).nbytes > _COPIED_BYTES
         self._socket.send_multipart(parts, copy=not large)
@@ -111,65 +96,18 @@ class Publisher[M: Message]:
     def poll(self) -> None:
         """Give new readers of a latched topic its last message; cheap, call it every tick."""
         with self._lock:
-            self._cut_revoked()
             self._answer_subscriptions()
 
-    def _cut_revoked(self) -> None:
-        """Hang up on readers whose machine was let in and no longer is."""
-        if self._keys is None or (let_in := self._keys.allowed.machines()) is self._let_in:
-            return
-        self._let_in = let_in
-        for connection, key in tuple(self._peers.items()):
-            if not self._keys.roles(key):
-                del self._peers[connection]
-                sockets.hang_up(connection, self.topic.port)
-
     def _answer_subscriptions(self) -> None:
-        fresh = 0
-        for _ in range(_EVENTS_AT_ONCE):  # what a flood has more than that waits in its sender's own machine
-            try:
-                event = self._socket.recv(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                break
-            connection = sockets.sender(event)
-            if self._take_note(event.bytes, connection is not None):
-                fresh += 1
-                if self._keys and connection is not None:
-                    self._peers[connection] = str(event.get("User-Id"))
-            if connection is not None and self._says_too_much(connection):
-                self.refused += 1
-                sockets.hang_up(connection, self.topic.port)
-        if fresh and self._last is not None:
+        if self._audience.look() and self._last is not None:
             self._socket.send_multipart(self._last)
-
-    def _take_note(self, said: bytes, by_a_reader: bool) -> bool:
-        """Whether a reader has come. What is no subscription to this topic is counted, unless it is ZeroMQ
-        that takes back what one who has gone had subscribed to."""
-        # A subscription to a prefix of ours (or to everything) receives us as well.
-        if said[:1] in (b"\0", b"\1") and wire.subscription(self.topic.name).startswith(said[1:]):
-            self._subscribers += 1 if said[:1] == b"\1" else -1
-            return said[:1] == b"\1"
-        self.refused += by_a_reader
-        return False
-
-    def _says_too_much(self, connection: int) -> bool:
-        """Sense or not: ZeroMQ keeps what it has read until we look at it, and a subscription, whatever it is
-        to, for as long as its connection lasts."""
-        if (now := time.monotonic()) > self._patient_until:
-            self._said.clear()
-            self._patient_until = now + _PATIENCE_S
-        self._said[connection] += 1
-        if self._said[connection] < _MUCH:
-            return False
-        del self._said[connection]
-        return True
 
     def subscribers(self) -> int:
         """Readers that are connected now."""
         with self._lock:
             if not self._socket.closed:
                 self._answer_subscriptions()
-            return self._subscribers
+            return self._audience.readers
 
     def wait_for_subscriber(self, timeout_s: float, count: int = 1) -> bool:
         """Block until ``count`` readers have subscribed. The first messages before that are lost to them."""
@@ -177,7 +115,7 @@ class Publisher[M: Message]:
         while True:
             with self._lock:
                 self._answer_subscriptions()
-                if self._subscribers >= count:
+                if self._audience.readers >= count:
                     return True
                 left = deadline - time.monotonic()
                 if left <= 0:

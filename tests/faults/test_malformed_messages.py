@@ -127,6 +127,8 @@ def _subscriptions(topic: Topic, seed: int) -> Iterator[bytes]:
     """What no reader would send to a topic: frames of ZMTP that are no subscription to it, or hardly."""
     rng, mine = random.Random(seed), wire.subscription(topic.name)
     while True:
+        if rng.random() < 0.001:  # nothing but long ones for a while: ZeroMQ keeps many times their length
+            yield from (frame(b"\1" + rng.randbytes(300)) for _ in range(1000))
         way = rng.randrange(10)
         if way < 4:  # to something that does not exist, kept by ZeroMQ until the peer goes
             yield frame(b"\1" + rng.randbytes(rng.randrange(1, 60)))
@@ -139,9 +141,9 @@ def _subscriptions(topic: Topic, seed: int) -> Iterator[bytes]:
         elif way < 9:  # a message, where only subscriptions are expected
             yield frame(rng.randbytes(rng.randrange(200)))
         elif rng.random() < 0.98:
-            yield frame(b"\1" + rng.randbytes(900))
-        else:  # a command that there is not, or not even a frame: ZeroMQ hangs up
-            yield rng.choice([frame(b"\4NONE", flags=4), rng.randbytes(30), frame(bytes(100_000))])
+            yield frame(b"\1" + rng.randbytes(300))
+        else:  # a command that there is not, not even a frame, too long: ZeroMQ hangs up
+            yield rng.choice([frame(b"\4NONE", flags=4), rng.randbytes(30), frame(bytes(900))])
 
 
 def _talk(topic: Topic, tally: dict[str, int]) -> None:

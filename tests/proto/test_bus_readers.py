@@ -112,7 +112,7 @@ def test_a_reader_that_leaves_is_noticed(topics: Topics) -> None:
     with Publisher(topic) as publisher:
         with Queued(topic, Reward), Queued(topic, Reward):
             assert publisher.wait_for_subscriber(WAIT_S, count=2)
-        until(lambda: publisher.poll() is None and publisher._subscribers == 0, "both have left", WAIT_S)
+        until(lambda: publisher.subscribers() == 0, "both have left", WAIT_S)
         assert not publisher.wait_for_subscriber(0.01)
 
 

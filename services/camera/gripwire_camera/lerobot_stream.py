@@ -5,13 +5,15 @@ import json
 import threading
 import time
 
-import zmq
-
-from gripwire import clock, sockets
+from gripwire import clock
+from gripwire.audience import Audience
 from gripwire.errors import UserError
+from gripwire.topics import Endpoint
 from gripwire_camera import opencv
 from gripwire_camera.sources import Picture, decode
 
+_FIRST = b'{"timestamps"'
+"""What every message begins with. LeRobot subscribes to everything."""
 _DEPTH = 2
 """Messages kept for a reader that is behind: it wants the newest, and memory is not to grow."""
 _POLL_S = 0.1
@@ -29,16 +31,11 @@ class LeRobotStream:
         self.sent = 0
         self.error: BaseException | None = None
         self._name, self._quality = name, quality
-        self._readers = 0
         self._picture: Picture | None = None
         self._offered = threading.Condition()
         self._stop = threading.Event()
-        self._socket = sockets.context().socket(zmq.XPUB)
-        self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
-        self._socket.setsockopt(zmq.SNDHWM, _DEPTH)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, 4096)  # all that readers send is subscriptions
         try:
-            sockets.bind(self._socket, f"tcp://{host}:{port}", f"camera {name}")
+            self._audience = Audience(_FIRST, Endpoint(host, port), _DEPTH, f"camera {name}")
         except UserError as e:
             raise UserError(
                 f"camera {name} cannot use port {port} for LeRobot's `zmq` camera: something else has it; "
@@ -46,6 +43,11 @@ class LeRobotStream:
             ) from e
         self._thread = threading.Thread(target=self._run, name="lerobot stream", daemon=True)
         self._thread.start()
+
+    @property
+    def refused(self) -> int:
+        """What came that is no subscription, and readers that were hung up on for a flood of them."""
+        return self._audience.refused
 
     def offer(self, picture: Picture) -> None:
         """The newest picture. Never waits."""
@@ -59,19 +61,13 @@ class LeRobotStream:
                 with self._offered:
                     self._offered.wait_for(lambda: self._picture is not None, _POLL_S)
                     picture, self._picture = self._picture, None
-                self._count_readers()
-                if picture is not None and self._readers > 0:
+                self._audience.look()
+                if picture is not None and self._audience.readers > 0:
                     self._send(picture)
         except BaseException as e:  # handed to the loop, which ends the service with it
             self.error = e
         finally:
-            self._socket.close()
-
-    def _count_readers(self) -> None:
-        while self._socket.poll(0):
-            event = self._socket.recv()
-            if event[:1] in (b"\0", b"\1"):
-                self._readers += 1 if event[:1] == b"\1" else -1
+            self._audience.socket.close()
 
     def _send(self, picture: Picture) -> None:
         try:
@@ -81,7 +77,7 @@ class LeRobotStream:
         taken = time.time() - (clock.monotonic_ns() - picture.t_capture) / 1e9
         image = base64.b64encode(jpeg).decode()
         message = {"timestamps": {self._name: taken}, "images": {self._name: image}}
-        self._socket.send(json.dumps(message).encode())  # drops it for a reader that is behind
+        self._audience.socket.send(json.dumps(message).encode())  # drops it for a reader that is behind
         self.sent += 1
 
     def close(self) -> None:

@@ -92,6 +92,7 @@ class CameraService:
         counts["connects"] = grabber.connects
         if self._lerobot:
             counts["lerobot_frames"] = self._lerobot.sent
+            counts["lerobot_refused"] = self._lerobot.refused
 
     def _publish(self, picture: Picture, grabber: Grabber) -> None:
         source = grabber.source
