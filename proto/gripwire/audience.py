@@ -48,7 +48,7 @@ class Audience:
         # thread brings more: that must be a trickle, and little of it be left when we hang up on somebody.
         # One at a time, and its thread waits for ours; with ten it kept up, and a flood became gigabytes.
         self.socket.setsockopt(zmq.RCVHWM, 1)
-        self.socket.setsockopt(zmq.RCVBUF, 2048)
+        self.socket.setsockopt(zmq.RCVBUF, 1024)
         sockets.bind(self.socket, endpoint, what)
 
     def look(self) -> int:
