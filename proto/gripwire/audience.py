@@ -46,8 +46,9 @@ class Audience:
         self.socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_WITH_KEYS if self._keys else _LONGEST)
         # Between the kernel and us ZeroMQ takes in all that is there, without a limit, for as long as its own
         # thread brings more: that must be a trickle, and little of it be left when we hang up on somebody.
-        # One at a time, and its thread waits for ours; with ten it kept up, and a flood became gigabytes.
-        self.socket.setsockopt(zmq.RCVHWM, 1)
+        # Two at a time, and its thread waits for ours; with ten it kept up, and a flood became gigabytes.
+        # (With one, libzmq 4.3.5 never finishes a handshake with keys.)
+        self.socket.setsockopt(zmq.RCVHWM, 2)
         self.socket.setsockopt(zmq.RCVBUF, 1024)
         sockets.bind(self.socket, endpoint, what)
 
