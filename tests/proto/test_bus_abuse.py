@@ -6,20 +6,20 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import zmq
 
-from gripwire import clock, sockets, wire
+from gripwire import audience, clock, sockets, wire
 from gripwire.bus import Gaps, Publisher, Queued, Received
 from gripwire.messages import Health, Reward
 from gripwire.topics import Topics
 from tests.faults.conftest import GROWTH_MIB, resident_mib
 from tests.faults.fuzz import Peer, frame
-from tests.helpers import ending
+from tests.helpers import ending, until
 
 WAIT_S = 10.0
 
@@ -68,6 +68,27 @@ def test_a_flood_of_long_subscriptions_costs_little_memory(topics: Topics) -> No
                     publisher.poll()
                     saying.join(0.05)
         assert resident_mib(os.getpid()) - before < GROWTH_MIB
+
+
+def test_what_is_taken_back_of_those_who_have_gone_hides_nobody(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZeroMQ takes everything back that somebody had subscribed to, one by one."""
+    topic = topics["reward"]
+    monkeypatch.setattr(audience, "_MUCH", 10**9)
+    readers = audience.Audience(wire.subscription(topic.name), topic.binds, topic.depth, "a test")
+    with closing(readers.socket):
+        with Peer(topic.endpoint) as bore:
+            bore.send(b"".join(frame(b"\1other%04d" % i) for i in range(3000)))
+            until(lambda: readers.look() or readers.refused == 3000, "all is looked at")
+        assert readers.socket.poll(int(1000 * WAIT_S))  # it begins to take back
+        with Peer(topic.endpoint) as reader:
+            reader.send(frame(b"\1" + wire.subscription(topic.name)))
+            looks = 0
+            while not readers.readers:
+                assert readers.socket.poll(int(1000 * WAIT_S)) and looks < 5, "not seen behind all that"
+                readers.look()
+                looks += 1
 
 
 def _say(peer: Peer, what: bytes) -> None:
