@@ -161,8 +161,11 @@ def test_a_reader_that_stops_costs_neither_memory_nor_pictures_on_the_topic(
         reader.setsockopt(zmq.SUBSCRIBE, b"")
         reader.connect(f"tcp://127.0.0.1:{port}")
 
+    def picture(number: int) -> bytes:
+        return bytes(helpers.part(noisy[number % 3], X_Exposure_Seq=number))
+
     with Queued(topics["camera/gripper_cam"], Frame) as frames:
-        with streaming(server, lambda n: bytes(helpers.part(noisy[n % 3], X_Exposure_Seq=n)), 40):
+        with streaming(server, picture, 40):
             assert stuck.poll(1000 * WAIT_S) and lively.poll(1000 * WAIT_S)
             assert frames.receive(WAIT_S)
         sent = json.loads(stuck.recv())
@@ -172,7 +175,7 @@ def test_a_reader_that_stops_costs_neither_memory_nor_pictures_on_the_topic(
         before = 0.0
         # Each goes out when the one before has arrived at both: a busy machine then takes longer, no more.
         for number in range(100_000, 100_260):
-            server.send(bytes(helpers.part(noisy[number % 3], X_Exposure_Seq=number)))
+            server.send(picture(number))
             while (received := frames.receive(WAIT_S)) and received.message.exposure_seq < 100_000:
                 pass  # from the stream before
             assert received and received.message.exposure_seq == number
